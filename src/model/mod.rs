@@ -1,0 +1,13 @@
+//! Plain, validated types that every other floor speaks. No logic beyond validation, no I/O.
+
+pub mod artifact;
+pub mod event;
+pub mod facts;
+pub mod file;
+pub mod host;
+pub mod name;
+pub mod plan;
+pub mod report;
+pub mod spec;
+pub mod stream;
+pub mod version;

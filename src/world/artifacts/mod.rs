@@ -1,0 +1,1 @@
+//! The artifact cache: released programs, fetched or imported, checked, compressed once.
