@@ -1,0 +1,175 @@
+//! What `up`, `join-node` and `plan` share: observe, plan, show, apply, verify, report.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::context::Session;
+use super::exit;
+use crate::core::{plan as planning, render};
+use crate::engine::observe::{Observed, observe};
+use crate::engine::plan::{Artifacts, Planned, needed, peers, plan_hosts, whole};
+use crate::engine::{apply, verify};
+use crate::model::event::Phase;
+use crate::model::host::Host;
+use crate::model::name::HostName;
+use crate::model::plan::Plan;
+use crate::model::report::{Failure, HostOutcome, HostResult, Millis, RunReport};
+
+/// Connects to `hosts` and reads their facts, with a warning for each clock that is off.
+pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> (Vec<Observed>, Vec<HostOutcome>) {
+    session.events.phase(Phase::Observe);
+    let spec = &session.spec;
+    let query = |host: &Host| planning::query(&render::layout(&session.renderer, spec, &host.name, host.role));
+    let connector = session.connector.as_ref();
+    let (observed, failed) = observe(hosts, connector, &query, rehash, &session.limits, &session.events).await;
+    let now = jiff::Timestamp::now().as_second();
+    for host in &observed {
+        if let Some(problem) = planning::clock_problem(&host.facts, now) {
+            session.events.warn(Some(&host.host.name), problem);
+        }
+    }
+    (observed, failed)
+}
+
+/// The artifacts for these hosts, from the cache or fetched into it.
+pub async fn artifacts(session: &Session, observed: &[Observed]) -> Result<Artifacts> {
+    let wanted = needed(&session.spec, observed);
+    let fetched = session.cache.ensure(&wanted, &session.sources, &session.events, &session.cancel).await;
+    let mut artifacts = Artifacts::new();
+    for (id, result) in fetched {
+        let artifact = result.with_context(|| format!("getting {id}"))?;
+        artifacts.entry(id.arch).or_default().insert(id.program, artifact);
+    }
+    Ok(artifacts)
+}
+
+/// Plans for the observed hosts. `all` are the cluster's hosts, whether they answered or not.
+pub async fn plan<'a>(
+    session: &Session,
+    all: &[Host],
+    observed: &'a [Observed],
+    with_diffs: bool,
+) -> Result<Vec<Planned<'a>>> {
+    let artifacts = artifacts(session, observed).await?;
+    session.events.phase(Phase::Plan);
+    let peers = match peers(all, observed) {
+        Ok(peers) => peers,
+        Err(servers) => bail!(
+            "the address of {} is not known, and every node's configuration holds it: make it reachable, or give it \
+             `private_address` in the spec",
+            servers.join(", ")
+        ),
+    };
+    let planned = plan_hosts(
+        &session.spec,
+        &session.renderer,
+        &peers,
+        observed,
+        &artifacts,
+        with_diffs,
+        &session.limits,
+        &session.events,
+    );
+    Ok(planned.await?)
+}
+
+/// Everything after launching: observes, plans, asks if need be, applies, verifies, reports.
+///
+/// `hosts` are the hosts to converge; `servers` are asked for verification and are not changed;
+/// `failed` never came so far.
+pub async fn converge(
+    session: &Session,
+    all: &[Host],
+    hosts: Vec<Host>,
+    mut failed: Vec<HostOutcome>,
+    begun: Instant,
+    rehash: bool,
+) -> Result<u8> {
+    let converging: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
+    let servers = all.iter().filter(|host| host.role.is_server() && host.state.is_running());
+    let asked: Vec<Host> = servers.filter(|server| !converging.contains(&server.name)).cloned().collect();
+    let (observed, unreached) = look(session, hosts.into_iter().chain(asked).collect(), rehash).await;
+    failed.extend(unreached);
+
+    let asking = session.asks_before_changes();
+    let mut planned = plan(session, all, &observed, asking || session.global.verbose > 0).await?;
+    planned.retain(|planned| converging.contains(&planned.plan.host));
+    let shown = whole(Vec::new(), planned.iter().map(|planned| planned.plan.clone()).collect(), Vec::new());
+    if !confirm(session, &shown)? {
+        session.events.note(None, "nothing was changed");
+        return Ok(exit::FAILED);
+    }
+
+    session.events.phase(Phase::Apply);
+    let jobs: Vec<_> = planned.iter().map(Planned::job).collect();
+    let run_id = format!("{}-{}", jiff::Timestamp::now().as_millisecond(), std::process::id());
+    let mut outcomes = apply::apply(&jobs, &run_id, &session.limits, &session.events).await;
+
+    let good: Vec<HostName> =
+        outcomes.iter().filter(|outcome| outcome.result.is_good()).map(|outcome| outcome.host.clone()).collect();
+    let servers: Vec<&Observed> = observed
+        .iter()
+        .filter(|host| host.host.role.is_server())
+        .filter(|host| good.contains(&host.host.name) || !converging.contains(&host.host.name))
+        .collect();
+    let mut verified = None;
+    let mut interrupted = session.cancel.is_cancelled();
+    if !good.is_empty() && !interrupted {
+        match verify::verify(&servers, &good, &session.limits, &session.events).await {
+            Ok(answer) => verified = Some(answer),
+            Err(unverified) => {
+                interrupted |= unverified.interrupted;
+                unconfirmed(&mut outcomes, &unverified);
+            }
+        }
+    }
+    outcomes.extend(failed);
+    outcomes.sort_by(|a, b| (a.role, &a.host).cmp(&(b.role, &b.host)));
+    let report = RunReport {
+        cluster: session.spec.cluster.clone(),
+        look: if verified.is_some() { session.where_to_look(&servers) } else { Vec::new() },
+        verified,
+        seconds: Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        hosts: outcomes,
+    };
+    session.ui.show_run(&report)?;
+    Ok(code(&report, interrupted || session.cancel.is_cancelled()))
+}
+
+fn code(report: &RunReport, interrupted: bool) -> u8 {
+    if interrupted {
+        exit::INTERRUPTED
+    } else if report.verified.is_none() || report.hosts.iter().any(|host| !host.result.is_good()) {
+        exit::HOSTS_FAILED
+    } else {
+        exit::OK
+    }
+}
+
+/// Shows the plan where it matters, and asks where someone must agree.
+fn confirm(session: &Session, plan: &Plan) -> Result<bool> {
+    if session.asks_before_changes() && !plan.is_empty() {
+        session.ui.show_plan_to_people(plan)?;
+        return session.ui.confirm(&format!("Change {}?", session.spec.cluster));
+    }
+    if session.global.verbose > 0 {
+        session.ui.show_plan_to_people(plan)?;
+    }
+    Ok(true)
+}
+
+/// Hosts that are installed, but that Consul or Prometheus did not confirm, have failed.
+fn unconfirmed(outcomes: &mut [HostOutcome], unverified: &verify::Unverified) {
+    let missing = verify::by_host(&unverified.missing);
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.result.is_good()) {
+        let Some(what) = missing.get(outcome.host.as_str()) else { continue };
+        outcome.result = HostResult::Failed(Failure {
+            step: "verify".to_owned(),
+            message: what.join("; "),
+            lines: Vec::new(),
+            log: Some("journalctl -u consul -u prometheus -u node_exporter (on the host)".to_owned()),
+            hint: Some("`clusterctl status` asks again; running this command again converges".to_owned()),
+        });
+    }
+}

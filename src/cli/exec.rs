@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use super::context::Session;
+use super::{Global, exit};
+use crate::core::select::HostFilter;
+use crate::engine;
+use crate::model::host::{Host, Role};
+use crate::model::spec::Span;
+
+/// Run a command on all hosts at once; one outcome a host
+///
+/// Exits 0 when it exited 0 everywhere and 3 when it did not.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Only hosts of this role
+    #[arg(long, value_name = "ROLE", value_parser = ["server", "node"])]
+    role: Option<String>,
+    /// Only hosts of this name; `*` stands for any letters; may be given more than once
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Run it as root, by sudo where the login user is not root
+    #[arg(long)]
+    root: bool,
+    /// Give up on a host after this long
+    #[arg(long, default_value = "5m", value_name = "DURATION")]
+    timeout: String,
+    /// The command and its arguments; each reaches the host as it stands (for a pipe: `sh -c '…'`)
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
+    let timeout: Span = args.timeout.parse().map_err(anyhow::Error::msg)?;
+    let line = shlex::try_join(args.command.iter().map(String::as_str)).context("the command holds a NUL byte")?;
+    let session = Session::open(global, "exec")?;
+    let role = args.role.map(|role| if role == "server" { Role::Server } else { Role::Node });
+    let filter = HostFilter { role, names: args.hosts };
+    let listed = session.cloud.list().await?;
+    let hosts: Vec<Host> = listed.into_iter().filter(|host| host.state.is_running() && filter.picks(host)).collect();
+    if hosts.is_empty() {
+        bail!("no running host of {} is picked", session.spec.cluster);
+    }
+    let timeout: Duration = timeout.as_duration();
+    let connector = session.connector.as_ref();
+    let outcomes =
+        engine::exec::exec(&hosts, connector, &line, args.root, timeout, &session.limits, &session.events).await;
+    session.ui.show_exec(&session.spec.cluster, &outcomes)?;
+    if session.cancel.is_cancelled() {
+        return Ok(exit::INTERRUPTED);
+    }
+    Ok(if outcomes.iter().all(|outcome| outcome.status == Some(0)) { exit::OK } else { exit::HOSTS_FAILED })
+}

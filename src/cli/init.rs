@@ -1,0 +1,39 @@
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use super::{Global, exit};
+use crate::core::specfile;
+use crate::model::name::ClusterName;
+
+/// Write a commented cluster.toml to start from
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where to write it; `-` for stdout
+    #[arg(default_value = "cluster.toml", value_name = "PATH")]
+    path: PathBuf,
+}
+
+pub fn run(global: &Global, args: InitArgs) -> Result<u8> {
+    let name = match &global.cluster {
+        Some(name) => name.clone(),
+        None => ClusterName::new("demo")?,
+    };
+    let text = specfile::starter(&name);
+    if args.path.as_os_str() == "-" {
+        crate::ui::write_data(text.as_bytes())?;
+        return Ok(exit::OK);
+    }
+    let mut file = match std::fs::OpenOptions::new().write(true).create_new(true).open(&args.path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            bail!("{} exists already: it is left as it is; name another file", args.path.display())
+        }
+        Err(error) => return Err(error).with_context(|| format!("making {}", args.path.display())),
+    };
+    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", args.path.display()))?;
+    crate::ui::say(&format!("wrote {}; next: clusterctl up -f {}", args.path.display(), args.path.display()));
+    Ok(exit::OK)
+}

@@ -1,0 +1,60 @@
+//! One changing command a cluster on this machine: the second is told who runs, since when.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::model::name::ClusterName;
+
+/// Held while a command changes a cluster; the system frees it however the process ends.
+#[derive(Debug)]
+pub struct ClusterLock {
+    _file: File,
+}
+
+/// Takes the cluster's lock.
+///
+/// # Errors
+/// When another process holds it: its id and command, and since when.
+pub fn take(path: &Path, cluster: &ClusterName, command: &str) -> Result<ClusterLock> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    if fs4::FileExt::try_lock(&file).is_err() {
+        let mut holder = String::new();
+        let _ = file.by_ref().take(300).read_to_string(&mut holder);
+        let holder = holder.trim();
+        let holder = if holder.is_empty() { "another clusterctl" } else { holder };
+        bail!("{cluster} is being changed by {holder}; wait until it ends");
+    }
+    file.set_len(0).with_context(|| format!("writing {}", path.display()))?;
+    let line = format!("`clusterctl {command}` (process {}) since {}", std::process::id(), jiff::Zoned::now().round(jiff::Unit::Second)?);
+    file.write_all(line.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
+    Ok(ClusterLock { _file: file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_of_the_first_and_gets_it_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop/lock");
+        let cluster = ClusterName::new("shop").unwrap();
+        let first = take(&path, &cluster, "up").unwrap();
+        let refused = take(&path, &cluster, "down").unwrap_err().to_string();
+        assert!(refused.contains("`clusterctl up`") && refused.contains("since"), "{refused}");
+        drop(first);
+        take(&path, &cluster, "down").unwrap();
+    }
+}

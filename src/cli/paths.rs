@@ -1,0 +1,60 @@
+//! Where things lie on the operator's machine. The environment is read here and nowhere else.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use etcetera::BaseStrategy;
+
+use crate::model::name::ClusterName;
+
+/// The folders that `clusterctl` uses on this machine.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    pub home: PathBuf,
+    /// Artifacts: `$CLUSTERCTL_CACHE_DIR`, else `clusterctl` in `$XDG_CACHE_HOME` (`~/.cache`).
+    pub cache: PathBuf,
+    /// known_hosts, locks: `$CLUSTERCTL_STATE_DIR`, else `clusterctl` in `$XDG_STATE_HOME` (`~/.local/state`).
+    pub state: PathBuf,
+    /// Sandbox hosts: `$CLUSTERCTL_SANDBOX_DIR`, else `/var/lib/clusterctl-sandbox`.
+    pub sandbox: PathBuf,
+}
+
+impl Paths {
+    pub fn from_environment() -> Result<Self> {
+        let base = etcetera::base_strategy::Xdg::new().context("your home folder cannot be found: set HOME")?;
+        let named = |variable: &str| std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
+        Ok(Self {
+            home: base.home_dir().to_owned(),
+            cache: named("CLUSTERCTL_CACHE_DIR").unwrap_or_else(|| base.cache_dir().join("clusterctl")),
+            state: named("CLUSTERCTL_STATE_DIR").unwrap_or_else(|| {
+                base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("clusterctl")
+            }),
+            sandbox: named("CLUSTERCTL_SANDBOX_DIR").unwrap_or_else(|| PathBuf::from("/var/lib/clusterctl-sandbox")),
+        })
+    }
+
+    pub fn artifacts(&self) -> PathBuf {
+        self.cache.join("artifacts")
+    }
+
+    /// The folder of one cluster's local state.
+    pub fn cluster(&self, cluster: &ClusterName) -> PathBuf {
+        self.state.join(cluster.as_str())
+    }
+
+    pub fn known_hosts(&self, cluster: &ClusterName) -> PathBuf {
+        self.cluster(cluster).join("known_hosts")
+    }
+
+    pub fn lock(&self, cluster: &ClusterName) -> PathBuf {
+        self.cluster(cluster).join("lock")
+    }
+
+    /// `~/…` as the shell reads it.
+    pub fn expand(&self, path: PathBuf) -> PathBuf {
+        match path.strip_prefix("~") {
+            Ok(rest) => self.home.join(rest),
+            Err(_) => path,
+        }
+    }
+}

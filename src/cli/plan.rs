@@ -1,0 +1,51 @@
+use anyhow::Result;
+use clap::Args;
+
+use super::context::Session;
+use super::{Global, converge, exit};
+use crate::core::{plan as planning, select};
+use crate::engine::plan::whole;
+use crate::model::host::Host;
+use crate::model::plan::HostPlan;
+use crate::model::report::HostResult;
+
+/// Show what `up` would change, and why; exits 0 when that is nothing and 2 when it is something
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Hash every program on the hosts instead of trusting its size and time
+    #[arg(long)]
+    rehash: bool,
+}
+
+pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
+    let session = Session::open(global, "plan")?;
+    let existing: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
+    let missing = select::to_launch(&session.spec, &existing);
+    let launches: Vec<HostPlan> =
+        missing.iter().map(|launch| planning::launched(&launch.name, launch.role, &launch.reason)).collect();
+    let running: Vec<Host> = existing.iter().filter(|host| host.state.is_running()).cloned().collect();
+    let (observed, unreached) = converge::look(&session, running, args.rehash).await;
+    let mut plans: Vec<HostPlan> = unreached
+        .iter()
+        .map(|outcome| {
+            let why = match &outcome.result {
+                HostResult::Failed(failed) => failed.message.clone(),
+                _ => "interrupted".to_owned(),
+            };
+            planning::blocked(&outcome.host, outcome.role, why)
+        })
+        .collect();
+    if !observed.is_empty() {
+        let planned = converge::plan(&session, &existing, &observed, true).await?;
+        plans.extend(planned.into_iter().map(|planned| planned.plan));
+    }
+    let plan = whole(launches, plans, Vec::new());
+    session.ui.show_plan(&plan)?;
+    if session.cancel.is_cancelled() {
+        return Ok(exit::INTERRUPTED);
+    }
+    if plan.hosts.iter().any(|host| host.blocked.is_some()) {
+        return Ok(exit::HOSTS_FAILED);
+    }
+    Ok(if plan.is_empty() { exit::OK } else { exit::CHANGES })
+}

@@ -1,0 +1,30 @@
+use anyhow::Result;
+use clap::Args;
+
+use super::context::Session;
+use super::{Global, converge, exit};
+use crate::engine::status::{ask_servers, report};
+use crate::model::host::Host;
+
+/// Show what is there: hosts, services, Consul's members and leader, what Prometheus scrapes
+///
+/// Exits 0 when all is well and 3 when something is wrong.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Show every host of a large cluster, not only those with a problem
+    #[arg(long)]
+    all: bool,
+}
+
+pub async fn run(global: Global, args: StatusArgs) -> Result<u8> {
+    let session = Session::open(global, "status")?;
+    let hosts: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
+    let running: Vec<Host> = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
+    let (observed, unreached) = converge::look(&session, running, false).await;
+    let answers = ask_servers(&observed).await;
+    let report =
+        report(&session.spec.cluster, session.spec.provider.as_str(), &hosts, &observed, &unreached, answers);
+    session.ui.show_status(&report, args.all)?;
+    let well = report.problems.is_empty() && report.hosts.iter().all(|host| host.problem.is_none());
+    Ok(if well { exit::OK } else { exit::HOSTS_FAILED })
+}

@@ -1,0 +1,37 @@
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::Session;
+use super::{Global, converge};
+use crate::core::select;
+use crate::engine::launch::launch;
+use crate::model::host::Host;
+
+/// Make the cluster as its spec says: launch what is missing, install, and verify
+///
+/// Ends well only when Consul lists every host alive and Prometheus scrapes each of them. Running it
+/// again changes nothing. Hosts that joined later are kept.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Hash every program on the hosts instead of trusting its size and time
+    #[arg(long)]
+    rehash: bool,
+}
+
+pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
+    let begun = Instant::now();
+    let session = Session::open(global, "up")?;
+    let _lock = session.lock("up")?;
+    let existing = session.cloud.list().await?;
+    let missing = select::to_launch(&session.spec, &existing);
+    let (launched, failed) = launch(session.cloud.as_ref(), &missing, &session.limits, &session.events).await;
+    let mut hosts: Vec<Host> = existing
+        .into_iter()
+        .filter(|host| host.state.exists() && !missing.iter().any(|launch| launch.name == host.name))
+        .collect();
+    hosts.extend(launched);
+    let running = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
+    converge::converge(&session, &hosts, running, failed, begun, args.rehash).await
+}

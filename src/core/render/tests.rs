@@ -1,0 +1,220 @@
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+use serde_yaml_ng::Value as Yaml;
+
+use super::*;
+use crate::model::spec::{CheckKind, Service, ServiceCheck};
+use crate::model::name::{ClusterName, ServiceName};
+use crate::model::spec::ServiceMetrics;
+use crate::model::version::Versions;
+
+pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
+    let versions = Versions::current();
+    let artifact = |(program, version): (Program, &semver::Version)| {
+        let executables = program.executables().iter().map(|name| Executable {
+            name: (*name).to_owned(),
+            sha256: Sha256::of(format!("{name} {version}").as_bytes()),
+            size: 100 << 20,
+            gz: PathBuf::from(format!("/cache/{name}.gz")),
+            gz_size: 30 << 20,
+        });
+        let artifact = Artifact {
+            id: ArtifactId { program, version: version.clone(), arch: Arch::Amd64 },
+            sha256: Sha256::of(b"archive"),
+            source: "test".to_owned(),
+            executables: executables.collect(),
+        };
+        (program, artifact)
+    };
+    versions.all().into_iter().map(artifact).collect()
+}
+
+fn peer(name: &str, role: Role, last: u8) -> Peer {
+    Peer { name: HostName::new(name).unwrap(), role, address: IpAddr::from([10, 0, 0, last]) }
+}
+
+fn spec() -> Spec {
+    Spec::sandbox(ClusterName::new("shop").unwrap())
+}
+
+fn service(name: &str) -> Service {
+    Service {
+        name: ServiceName::new(name).unwrap(),
+        port: Some(80),
+        tags: BTreeSet::from(["http".to_owned()]),
+        roles: BTreeSet::from([Role::Node]),
+        hosts: BTreeSet::new(),
+        check: None,
+        metrics: None,
+    }
+}
+
+/// Compiled once: a property test renders hundreds of times.
+static RENDERER: LazyLock<Renderer> = LazyLock::new(|| Renderer::new(&Overrides::new()).unwrap());
+
+fn wanted(spec: &Spec, host: &Peer) -> Wanted {
+    let peers = [peer("shop-server-1", Role::Server, 1), peer("shop-node-1", Role::Node, 2)];
+    RENDERER.wanted(spec, host, &peers, &artifacts()).unwrap()
+}
+
+fn text<'a>(wanted: &'a Wanted, path: &str) -> &'a str {
+    let file = wanted.files.iter().find(|file| file.path.as_str() == path);
+    match &file.unwrap_or_else(|| panic!("no {path}")).source {
+        FileSource::Text(text) => text,
+        FileSource::Executable(_) => panic!("{path} is an executable"),
+    }
+}
+
+#[test]
+fn server_files() {
+    let wanted = wanted(&spec(), &peer("shop-server-1", Role::Server, 1));
+    let paths: Vec<&str> = wanted.files.iter().map(|file| file.path.as_str()).collect();
+    insta::assert_snapshot!(paths.join("\n"));
+    insta::assert_snapshot!("consul.json server", text(&wanted, "/etc/consul.d/consul.json"));
+    insta::assert_snapshot!("prometheus.yml", text(&wanted, "/etc/prometheus/prometheus.yml"));
+    insta::assert_snapshot!("prometheus.service", text(&wanted, "/etc/systemd/system/prometheus.service"));
+    insta::assert_snapshot!("consul.service server", text(&wanted, "/etc/systemd/system/consul.service"));
+    insta::assert_snapshot!("rules", text(&wanted, "/etc/prometheus/rules/cluster.rules.yml"));
+}
+
+#[test]
+fn node_files() {
+    let mut spec = spec();
+    let mut web = service("web");
+    web.check = Some(ServiceCheck {
+        kind: CheckKind::Http("http://127.0.0.1/".to_owned()),
+        interval: Span::from_secs(10),
+        timeout: Span::from_secs(5),
+    });
+    spec.services.push(web);
+    let wanted = wanted(&spec, &peer("shop-node-1", Role::Node, 2));
+    assert!(!wanted.files.iter().any(|file| file.path.as_str().contains("prometheus")));
+    insta::assert_snapshot!("consul.json node", text(&wanted, "/etc/consul.d/consul.json"));
+    insta::assert_snapshot!("service-web.json", text(&wanted, "/etc/consul.d/service-web.json"));
+    insta::assert_snapshot!("node_exporter.service", text(&wanted, "/etc/systemd/system/node_exporter.service"));
+}
+
+#[test]
+fn a_service_stands_only_where_it_belongs() {
+    let mut spec = spec();
+    let mut only = service("only");
+    only.hosts = BTreeSet::from([HostName::new("shop-node-2").unwrap()]);
+    spec.services = vec![service("web"), only];
+    let has = |wanted: &Wanted, name: &str| wanted.files.iter().any(|f| f.path.as_str().contains(name));
+    let node = wanted(&spec, &peer("shop-node-1", Role::Node, 2));
+    assert!(has(&node, "service-web") && !has(&node, "service-only"));
+    let server = wanted(&spec, &peer("shop-server-1", Role::Server, 1));
+    assert!(!has(&server, "service-web"));
+    assert!(has(&wanted(&spec, &peer("shop-node-2", Role::Node, 3)), "service-only"));
+}
+
+#[test]
+fn scripts_are_allowed_only_where_a_check_needs_them() {
+    let mut spec = spec();
+    let node = peer("shop-node-1", Role::Node, 2);
+    let enabled = |spec: &Spec| {
+        let json: Json = serde_json::from_str(text(&wanted(spec, &node), "/etc/consul.d/consul.json")).unwrap();
+        json["enable_local_script_checks"].as_bool().unwrap()
+    };
+    assert!(!enabled(&spec));
+    let mut script = service("script");
+    script.check = Some(ServiceCheck {
+        kind: CheckKind::Args(vec!["/bin/true".to_owned()]),
+        interval: Span::from_secs(10),
+        timeout: Span::from_secs(5),
+    });
+    spec.services.push(script);
+    assert!(enabled(&spec));
+}
+
+#[test]
+fn an_older_prometheus_gets_retention_as_a_flag() {
+    let mut spec = spec();
+    spec.versions.prometheus = semver::Version::new(2, 53, 0);
+    let wanted = wanted(&spec, &peer("shop-server-1", Role::Server, 1));
+    assert!(text(&wanted, "/etc/systemd/system/prometheus.service").contains("--storage.tsdb.retention.time=360h"));
+    assert!(!text(&wanted, "/etc/prometheus/prometheus.yml").contains("retention"));
+}
+
+#[test]
+fn an_unknown_template_is_refused_with_the_near_one() {
+    let overrides = Overrides::from([("consul/agents.json".to_owned(), String::new())]);
+    let error = Renderer::new(&overrides).err().unwrap().to_string();
+    assert_eq!(error, "there is no template \"consul/agents.json\" to replace: did you mean \"consul/agent.json\"?");
+}
+
+#[test]
+fn a_broken_template_is_named() {
+    let overrides = Overrides::from([("consul/agent.json".to_owned(), "{{ nam }}".to_owned())]);
+    let peers = [peer("shop-server-1", Role::Server, 1)];
+    let error =
+        Renderer::new(&overrides).unwrap().wanted(&spec(), &peers[0], &peers, &artifacts()).err().unwrap().to_string();
+    assert!(error.contains("consul/agent.json") && error.contains("`nam`"), "{error}");
+}
+
+/// What systemd makes of one word of an ExecStart, as systemd.service(5) and systemd.syntax(7) say it.
+fn systemd_reads(word: &str) -> String {
+    let mut out = String::new();
+    let (inner, quoted) = match word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => (inner, true),
+        None => (word, false),
+    };
+    let mut chars = inner.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if quoted => match chars.next().unwrap() {
+                'n' => out.push('\n'),
+                't' => out.push('\t'),
+                other => out.push(other),
+            },
+            '%' | '$' => {
+                assert_eq!(chars.next(), Some(c), "a lone {c} in {word}");
+                out.push(c);
+            }
+            c if !quoted && (c.is_whitespace() || c == '"' || c == '\'') => panic!("{c:?} unquoted in {word}"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn systemd_words_read_back(word in "[^\\x00-\\x08\\x0b-\\x1f\\x7f]{0,40}") {
+        prop_assert_eq!(systemd_reads(&systemd_word(&word)), word);
+    }
+
+    #[test]
+    fn values_read_back_from_json_and_yaml(
+        value in any::<String>(),
+        tag in any::<String>(),
+        arg in any::<String>(),
+        path in any::<String>(),
+    ) {
+        let mut spec = spec();
+        spec.prometheus.external_labels.insert("label".to_owned(), value.clone());
+        let mut service = service("web");
+        service.tags = BTreeSet::from([tag.clone()]);
+        service.check = Some(ServiceCheck {
+            kind: CheckKind::Args(vec![arg.clone()]),
+            interval: Span::from_secs(10),
+            timeout: Span::from_secs(5),
+        });
+        service.metrics = Some(ServiceMetrics { path: path.clone(), port: Some(81) });
+        spec.services.push(service);
+
+        let node = wanted(&spec, &peer("shop-node-1", Role::Node, 2));
+        let json: Json = serde_json::from_str(text(&node, "/etc/consul.d/service-web.json")).unwrap();
+        prop_assert_eq!(json["services"][0]["tags"][0].as_str(), Some(tag.as_str()));
+        prop_assert_eq!(json["services"][0]["check"]["args"][0].as_str(), Some(arg.as_str()));
+
+        let server = wanted(&spec, &peer("shop-server-1", Role::Server, 1));
+        let yaml: Yaml = serde_yaml_ng::from_str(text(&server, "/etc/prometheus/prometheus.yml")).unwrap();
+        let expanded = value.replace('$', "$$");
+        prop_assert_eq!(yaml["global"]["external_labels"]["label"].as_str(), Some(expanded.as_str()));
+        prop_assert_eq!(yaml["scrape_configs"][1]["metrics_path"].as_str(), Some(path.as_str()));
+    }
+}

@@ -1,0 +1,162 @@
+//! Which hosts a command is about: those to launch, those to join, those that a filter names.
+
+use std::collections::BTreeSet;
+
+use crate::model::host::{Host, HostState, Role};
+use crate::model::name::{ClusterName, HostName};
+use crate::model::spec::{ProviderSpec, Spec};
+
+/// A host to launch, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToLaunch {
+    pub name: HostName,
+    pub role: Role,
+    pub reason: String,
+}
+
+/// `<cluster>-server-1`; ordinals begin at 1.
+pub fn host_name(cluster: &ClusterName, role: Role, ordinal: u32) -> HostName {
+    HostName::new(format!("{cluster}-{role}-{ordinal}")).expect("a cluster's name leaves room for this")
+}
+
+/// What `up` must launch: hosts that the spec counts and that are not there, and hosts that are there but
+/// do not run. Hosts beyond the spec's count (they joined later) are kept.
+pub fn to_launch(spec: &Spec, existing: &[Host]) -> Vec<ToLaunch> {
+    let ProviderSpec::Sandbox { servers, nodes } = &spec.provider else { return Vec::new() };
+    let counted = (1..=u32::from(*servers))
+        .map(|n| (Role::Server, n))
+        .chain((1..=u32::from(*nodes)).map(|n| (Role::Node, n)))
+        .map(|(role, n)| (host_name(&spec.cluster, role, n), role));
+    let mut wanted: Vec<(HostName, Role)> = counted.collect();
+    let named: BTreeSet<HostName> = wanted.iter().map(|(name, _)| name.clone()).collect();
+    let joined = existing.iter().filter(|host| host.state.exists() && !named.contains(&host.name));
+    wanted.extend(joined.map(|host| (host.name.clone(), host.role)));
+
+    wanted
+        .into_iter()
+        .filter_map(|(name, role)| {
+            let host = existing.iter().find(|host| host.name == name && host.state.exists());
+            let reason = match host.map(|host| host.state) {
+                None => "it does not exist yet".to_owned(),
+                Some(HostState::Running | HostState::Pending) => return None,
+                Some(state) => format!("it is {state}"),
+            };
+            Some(ToLaunch { name, role, reason })
+        })
+        .collect()
+}
+
+/// The next `count` nodes: free ordinals after the highest one in use, so that no name is used twice.
+pub fn to_join(cluster: &ClusterName, existing: &[Host], count: u32) -> Vec<ToLaunch> {
+    let prefix = format!("{cluster}-node-");
+    let highest = existing
+        .iter()
+        .filter_map(|host| host.name.as_str().strip_prefix(&prefix)?.parse::<u32>().ok())
+        .max()
+        .unwrap_or(0);
+    (highest + 1..=highest + count)
+        .map(|n| ToLaunch {
+            name: host_name(cluster, Role::Node, n),
+            role: Role::Node,
+            reason: "it joins the cluster".to_owned(),
+        })
+        .collect()
+}
+
+/// Which hosts a command such as `exec` runs on. All conditions hold together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFilter {
+    pub role: Option<Role>,
+    /// Names, with `*` for any letters; a host needs to match one of them. Empty: all.
+    pub names: Vec<String>,
+}
+
+impl HostFilter {
+    pub fn picks(&self, host: &Host) -> bool {
+        self.role.is_none_or(|role| host.role == role)
+            && (self.names.is_empty() || self.names.iter().any(|pattern| matches(pattern, host.name.as_str())))
+    }
+}
+
+/// Does `name` match `pattern`, in which each `*` stands for any letters, none included?
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::host::{HostId, SshTarget};
+
+    fn host(name: &str, role: Role, state: HostState) -> Host {
+        Host {
+            id: HostId(name.to_owned()),
+            name: HostName::new(name).unwrap(),
+            role,
+            state,
+            private_address: None,
+            ssh: SshTarget::default(),
+            host_keys: Vec::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    fn names(hosts: &[ToLaunch]) -> Vec<&str> {
+        hosts.iter().map(|host| host.name.as_str()).collect()
+    }
+
+    #[test]
+    fn launches_what_is_missing_and_what_does_not_run() {
+        let spec = Spec::sandbox(ClusterName::new("c").unwrap());
+        let existing = [
+            host("c-server-1", Role::Server, HostState::Running),
+            host("c-node-1", Role::Node, HostState::Stopped),
+            host("c-node-2", Role::Node, HostState::Terminated),
+            host("c-node-7", Role::Node, HostState::Stopped),
+            host("c-node-8", Role::Node, HostState::Running),
+        ];
+        let launch = to_launch(&spec, &existing);
+        assert_eq!(names(&launch), ["c-node-1", "c-node-2", "c-node-7"]);
+        assert_eq!(launch[0].reason, "it is stopped");
+        assert_eq!(launch[1].reason, "it does not exist yet");
+    }
+
+    #[test]
+    fn joins_after_the_highest_ordinal() {
+        let cluster = ClusterName::new("c").unwrap();
+        let existing =
+            [host("c-node-2", Role::Node, HostState::Running), host("c-node-10", Role::Node, HostState::Stopped)];
+        assert_eq!(names(&to_join(&cluster, &existing, 2)), ["c-node-11", "c-node-12"]);
+        assert_eq!(names(&to_join(&cluster, &[], 1)), ["c-node-1"]);
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, expected) in [
+            ("c-node-1", "c-node-1", true),
+            ("c-node-1", "c-node-11", false),
+            ("*", "anything", true),
+            ("c-*", "c-", true),
+            ("*-1", "c-node-1", true),
+            ("*-1", "c-node-12", false),
+            ("c-*-1", "c-node-1", true),
+            ("c-*n*-1", "c-server-1", false),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

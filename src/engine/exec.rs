@@ -1,0 +1,78 @@
+//! Runs one command on many hosts at once: one outcome a host.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::sync::Semaphore;
+
+use super::{Limits, failure};
+use crate::model::event::{Doing, EventKind, Events};
+use crate::model::host::Host;
+use crate::model::report::{ExecOutcome, HostResult};
+use crate::world::remote::{Command, Connector, Unwatched};
+
+/// Connects to each host and runs `line` there, as root where `root` says so.
+pub async fn exec(
+    hosts: &[Host],
+    connector: &dyn Connector,
+    line: &str,
+    root: bool,
+    timeout: Duration,
+    limits: &Limits,
+    events: &Events,
+) -> Vec<ExecOutcome> {
+    let permits = Semaphore::new(limits.parallel);
+    let runs = hosts.iter().map(|host| async {
+        let _permit = permits.acquire().await.expect("the semaphore is never closed");
+        let outcome = run(host, connector, line, root, timeout, limits, events).await;
+        let kind = match &outcome.problem {
+            Some(message) => EventKind::HostFailed { step: "exec".to_owned(), message: message.clone() },
+            None => EventKind::HostDone { changes: 0 },
+        };
+        events.emit(Some(&host.name), kind);
+        outcome
+    });
+    join_all(runs).await
+}
+
+async fn run(
+    host: &Host,
+    connector: &dyn Connector,
+    line: &str,
+    root: bool,
+    timeout: Duration,
+    limits: &Limits,
+    events: &Events,
+) -> ExecOutcome {
+    let mut outcome =
+        ExecOutcome { host: host.name.clone(), status: None, stdout: String::new(), stderr: String::new(), problem: None };
+    let remote = match connector.connect(host, Instant::now() + limits.connect, events).await {
+        Ok(remote) => remote,
+        Err(error) => {
+            outcome.problem = Some(problem(&failure::of_connect(&error)));
+            return outcome;
+        }
+    };
+    events.began(Some(&host.name), Doing::Run { command: line.to_owned() });
+    let command = Command { line: line.to_owned(), stdin: Vec::new(), timeout, root };
+    match remote.run(command, Arc::new(Unwatched)).await {
+        Ok(output) => {
+            outcome.status = Some(output.status);
+            outcome.stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+            outcome.stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        }
+        Err(error) => outcome.problem = Some(problem(&failure::of_remote("exec", &error))),
+    }
+    outcome
+}
+
+fn problem(result: &HostResult) -> String {
+    match result {
+        HostResult::Failed(failed) => match &failed.hint {
+            Some(hint) => format!("{} ({hint})", failed.message),
+            None => failed.message.clone(),
+        },
+        _ => "interrupted".to_owned(),
+    }
+}

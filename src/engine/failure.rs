@@ -1,0 +1,84 @@
+//! Makes the failure that an operator reads out of an error of the outside, with its cure.
+
+use crate::model::host::Host;
+use crate::model::report::{Failure, HostOutcome, HostResult};
+use crate::world::cloud::CloudError;
+use crate::world::remote::{ConnectError, RemoteError};
+
+/// An error's message and those of its sources, each once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// The outcome of a host on which `result` came of it.
+pub fn outcome(host: &Host, result: HostResult) -> HostOutcome {
+    HostOutcome { host: host.name.clone(), role: host.role, address: host.private_address, result }
+}
+
+pub fn plain(step: &str, message: String) -> Failure {
+    Failure { step: step.to_owned(), message, lines: Vec::new(), log: None, hint: None }
+}
+
+pub fn of_cloud(step: &str, error: &CloudError) -> HostResult {
+    let (log, hint) = match error {
+        CloudError::Unfit { cure, .. } | CloudError::Unsupported { cure, .. } => (None, Some(cure.clone())),
+        CloudError::Host { log, .. } | CloudError::Deadline { log, .. } => {
+            (log.as_ref().map(|path| path.display().to_string()), None)
+        }
+        _ => (None, None),
+    };
+    HostResult::Failed(Failure { log, hint, ..plain(step, chain(error)) })
+}
+
+pub fn of_connect(error: &ConnectError) -> HostResult {
+    if matches!(error, ConnectError::Cancelled { .. }) {
+        return HostResult::Interrupted { step: "connect".to_owned() };
+    }
+    HostResult::Failed(Failure { hint: connect_hint(error), ..plain("connect", chain(error)) })
+}
+
+fn connect_hint(error: &ConnectError) -> Option<String> {
+    let text = match error {
+        ConnectError::Refused { .. } => {
+            "the host is up and nothing listens there: is sshd running, and is the port right?".to_owned()
+        }
+        ConnectError::TimedOut { .. } => {
+            "no answer at all: is the host up, is the address right, does a firewall or security group let port 22 in?"
+                .to_owned()
+        }
+        ConnectError::Denied { .. } => {
+            "give the right `user` and `key` in [ssh] or at the host, or load the key into ssh-agent".to_owned()
+        }
+        ConnectError::KeyChanged { host, known_hosts, .. } => format!(
+            "if {host} was rebuilt, remove its lines from {} and run again; if it was not, someone may stand between: \
+             do not log in",
+            known_hosts.display()
+        ),
+        ConnectError::KeyUnknown { .. } => {
+            "compare it with the host's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on its console), then put \
+             the key in `host_keys` in the spec, or run with --accept-new-host-keys"
+                .to_owned()
+        }
+        _ => return None,
+    };
+    Some(text)
+}
+
+pub fn of_remote(step: &str, error: &RemoteError) -> HostResult {
+    let hint = match error {
+        RemoteError::Cancelled { .. } => return HostResult::Interrupted { step: step.to_owned() },
+        RemoteError::Sudo { .. } => Some(
+            "allow the user sudo without a password, log in as root, or run with --ask-sudo-password".to_owned(),
+        ),
+        RemoteError::Lost { .. } => Some("running the command again converges: no file is left half-written".to_owned()),
+        _ => None,
+    };
+    HostResult::Failed(Failure { hint, ..plain(step, chain(error)) })
+}

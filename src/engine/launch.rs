@@ -1,0 +1,75 @@
+//! Launches the hosts that are missing.
+
+use std::time::Instant;
+
+use futures::future::join_all;
+
+use super::{Limits, failure};
+use crate::core::select::ToLaunch;
+use crate::model::event::{Doing, EventKind, Events, Phase};
+use crate::model::host::{Host, HostId, HostState, SshTarget};
+use crate::model::report::{HostOutcome, HostResult};
+use crate::world::cloud::{Cloud, Launch};
+
+/// Launches and waits until each host runs. One outcome a host: those that failed do not hold up the others.
+pub async fn launch(
+    cloud: &dyn Cloud,
+    wanted: &[ToLaunch],
+    limits: &Limits,
+    events: &Events,
+) -> (Vec<Host>, Vec<HostOutcome>) {
+    if wanted.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    events.phase(Phase::Launch);
+    let launches: Vec<Launch> =
+        wanted.iter().map(|host| Launch { name: host.name.clone(), role: host.role }).collect();
+    let begun = cloud.launch(&launches, events).await;
+    let deadline = Instant::now() + limits.boot;
+    let waits = wanted.iter().zip(begun).map(|(wanted, begun)| async move {
+        let host = match begun {
+            Ok(host) => host,
+            Err(error) => return Err((absent(wanted), failure::of_cloud("launch", &error))),
+        };
+        events.began(Some(&host.name), Doing::Boot);
+        match cloud.wait(&host.id, deadline).await {
+            Ok(host) => {
+                events.ended(Some(&host.name), Doing::Boot, true);
+                Ok(host)
+            }
+            Err(error) => Err((host, failure::of_cloud("boot", &error))),
+        }
+    });
+    let (mut up, mut failed) = (Vec::new(), Vec::new());
+    for result in join_all(waits).await {
+        match result {
+            Ok(host) => up.push(host),
+            Err((host, result)) => {
+                report(&host, &result, events);
+                failed.push(failure::outcome(&host, result));
+            }
+        }
+    }
+    (up, failed)
+}
+
+fn report(host: &Host, result: &HostResult, events: &Events) {
+    if let HostResult::Failed(failure) = result {
+        let kind = EventKind::HostFailed { step: failure.step.clone(), message: failure.message.clone() };
+        events.emit(Some(&host.name), kind);
+    }
+}
+
+/// A host that never came to be, for the report.
+fn absent(wanted: &ToLaunch) -> Host {
+    Host {
+        id: HostId(String::new()),
+        name: wanted.name.clone(),
+        role: wanted.role,
+        state: HostState::Terminated,
+        private_address: None,
+        ssh: SshTarget::default(),
+        host_keys: Vec::new(),
+        tags: std::collections::BTreeMap::new(),
+    }
+}

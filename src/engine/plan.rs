@@ -1,0 +1,145 @@
+//! Brings together what planning needs (renderings, facts, old texts) and plans for every host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::observe::Observed;
+use super::{Limits, apply::Job};
+use crate::core::install;
+use crate::core::plan;
+use crate::core::render::{Peer, RenderError, Renderer};
+use crate::model::artifact::{Arch, Artifact, ArtifactId};
+use crate::model::event::Events;
+use crate::model::file::{HostPath, Wanted};
+use crate::model::host::Host;
+use crate::model::plan::{HostPlan, Plan};
+use crate::model::spec::Spec;
+use crate::model::version::Program;
+use crate::world::remote::{Command, Part, Unwatched};
+
+/// Each program's artifact, for each processor that a host of the cluster has.
+pub type Artifacts = BTreeMap<Arch, BTreeMap<Program, Artifact>>;
+
+/// The artifacts that the observed hosts need.
+pub fn needed(spec: &Spec, observed: &[Observed]) -> Vec<ArtifactId> {
+    let archs: BTreeSet<Arch> = observed.iter().filter_map(|host| host.facts.arch).collect();
+    let servers = observed.iter().any(|host| host.host.role.is_server());
+    let mut ids = Vec::new();
+    for arch in archs {
+        for (program, version) in spec.versions.all() {
+            if program != Program::Prometheus || servers {
+                ids.push(ArtifactId { program, version: version.clone(), arch });
+            }
+        }
+    }
+    ids
+}
+
+/// All hosts of the cluster with their addresses, those that did not answer included: a server that is
+/// down for a moment must not vanish from its nodes' configuration.
+///
+/// # Errors
+/// Names the servers whose address nobody knows.
+pub fn peers(hosts: &[Host], observed: &[Observed]) -> Result<Vec<Peer>, Vec<String>> {
+    let mut peers = Vec::new();
+    let mut unknown = Vec::new();
+    for host in hosts {
+        let seen = observed.iter().find(|seen| seen.host.id == host.id).and_then(Observed::address);
+        match seen.or(host.private_address) {
+            Some(address) => peers.push(Peer { name: host.name.clone(), role: host.role, address }),
+            None if host.role.is_server() => unknown.push(host.name.to_string()),
+            None => {}
+        }
+    }
+    if unknown.is_empty() { Ok(peers) } else { Err(unknown) }
+}
+
+/// One host's plan, and what apply needs beside it.
+pub struct Planned<'a> {
+    pub on: &'a Observed,
+    pub plan: HostPlan,
+    pub manifest: BTreeSet<HostPath>,
+}
+
+impl Planned<'_> {
+    pub fn job(&self) -> Job<'_> {
+        Job { on: self.on, plan: &self.plan, manifest: self.manifest.clone() }
+    }
+}
+
+/// Plans for every observed host. Where `with_diffs`, the old texts of changed files are fetched first.
+///
+/// # Errors
+/// [`RenderError`] from a template of the user's.
+pub async fn plan_hosts<'a>(
+    spec: &Spec,
+    renderer: &Renderer,
+    peers: &[Peer],
+    observed: &'a [Observed],
+    artifacts: &Artifacts,
+    with_diffs: bool,
+    limits: &Limits,
+    events: &Events,
+) -> Result<Vec<Planned<'a>>, RenderError> {
+    let none = BTreeMap::new();
+    let mut work = Vec::new();
+    for on in observed {
+        let host = &on.host;
+        let wanted = match peers.iter().find(|peer| peer.name == host.name) {
+            Some(peer) if plan::unfit(&on.facts).is_none() => {
+                let programs = on.facts.arch.and_then(|arch| artifacts.get(&arch)).unwrap_or(&none);
+                Some(renderer.wanted(spec, peer, peers, programs)?)
+            }
+            _ => None,
+        };
+        work.push((on, wanted));
+    }
+    let plans = work.into_iter().map(|(on, wanted)| plan_host(on, wanted, with_diffs, limits, events));
+    Ok(join_all(plans).await)
+}
+
+async fn plan_host<'a>(
+    on: &'a Observed,
+    wanted: Option<Wanted>,
+    with_diffs: bool,
+    limits: &Limits,
+    events: &Events,
+) -> Planned<'a> {
+    let (name, role) = (&on.host.name, on.host.role);
+    let Some(wanted) = wanted else {
+        let why = plan::unfit(&on.facts)
+            .unwrap_or_else(|| "its address is not known: give it `private_address` in the spec".to_owned());
+        return Planned { on, plan: plan::blocked(name, role, why), manifest: BTreeSet::new() };
+    };
+    let manifest = wanted.files.iter().map(|file| file.path.clone()).collect();
+    let mut host_plan = plan::host_plan(name, role, &wanted, &on.facts, &BTreeMap::new());
+    let paths = plan::texts_to_fetch(&host_plan);
+    if with_diffs && !paths.is_empty() {
+        match fetch_texts(on, &paths, limits).await {
+            Ok(texts) => host_plan = plan::host_plan(name, role, &wanted, &on.facts, &texts),
+            Err(why) => events.warn(Some(name), format!("no diffs: the old files could not be read: {why}")),
+        }
+    }
+    Planned { on, plan: host_plan, manifest }
+}
+
+async fn fetch_texts(
+    on: &Observed,
+    paths: &[HostPath],
+    limits: &Limits,
+) -> Result<BTreeMap<HostPath, String>, String> {
+    let (line, stdin) = install::texts_command(paths);
+    let command = Command { line, stdin: vec![Part::Bytes(stdin)], timeout: limits.facts, root: true };
+    let output = on.remote.run(command, Arc::new(Unwatched)).await.map_err(|error| error.to_string())?;
+    Ok(install::parse_texts(&output.stdout, paths))
+}
+
+/// The plan of the whole cluster: hosts to launch first, then the rest by name.
+pub fn whole(launches: Vec<HostPlan>, planned: Vec<HostPlan>, notes: Vec<String>) -> Plan {
+    let mut hosts = launches;
+    hosts.extend(planned);
+    hosts.sort_by(|a, b| (a.role, &a.host).cmp(&(b.role, &b.host)));
+    Plan { hosts, notes }
+}

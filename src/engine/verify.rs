@@ -1,0 +1,202 @@
+//! Asks Consul and Prometheus themselves, until each host is alive and scraped or the deadline comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::Limits;
+use super::observe::Observed;
+use crate::model::event::{Doing, Events, Phase};
+use crate::model::name::HostName;
+use crate::model::report::{Member, Target, Verified};
+use crate::world::remote::{Remote, RemoteError};
+use crate::world::{consul, prometheus};
+
+/// How often they are asked.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// What still was not as it should be when the deadline came.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unverified {
+    /// One line for each thing that is missing.
+    pub missing: Vec<String>,
+    pub interrupted: bool,
+}
+
+/// What Consul and Prometheus said at one moment; an `Err` says why one of them said nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
+    pub leader: Option<String>,
+    pub members: Vec<Member>,
+    pub consul_problem: Option<String>,
+    pub targets: Vec<Target>,
+    pub prometheus_problem: Option<String>,
+}
+
+/// Asks once, on one server, over its open connection.
+pub async fn ask(remote: &dyn Remote, address: IpAddr) -> Result<Answers, RemoteError> {
+    let mut answers = Answers::default();
+    match consul::leader(remote).await {
+        Ok(leader) => answers.leader = leader,
+        Err(error) => answers.consul_problem = Some(lost(error)?),
+    }
+    if answers.consul_problem.is_none() {
+        match consul::members(remote).await {
+            Ok(members) => answers.members = members,
+            Err(error) => answers.consul_problem = Some(lost(error)?),
+        }
+    }
+    match prometheus::targets(remote, address).await {
+        Ok(targets) => answers.targets = targets,
+        Err(error) => answers.prometheus_problem = Some(lost(error)?),
+    }
+    Ok(answers)
+}
+
+/// An API that does not answer yet is a problem to show; a connection that broke ends the asking.
+fn lost(error: crate::world::http::ApiError) -> Result<String, RemoteError> {
+    match error {
+        crate::world::http::ApiError::Remote(error) if !matches!(error, RemoteError::TimedOut { .. }) => Err(error),
+        other => Ok(super::failure::chain(&other)),
+    }
+}
+
+impl Answers {
+    /// The state of a host in Consul, as Consul words it.
+    pub fn member(&self, host: &HostName) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == host.as_str())
+    }
+
+    /// The host's own target: its node_exporter.
+    pub fn target(&self, host: &HostName) -> Option<&Target> {
+        self.targets.iter().find(|target| target.job == "node" && target.instance == host.as_str())
+    }
+
+    fn is_alive(&self, host: &HostName) -> bool {
+        self.member(host).is_some_and(|member| member.status == "alive")
+    }
+
+    fn is_scraped(&self, host: &HostName) -> bool {
+        self.target(host).is_some_and(|target| target.health == "up")
+    }
+
+    fn missing(&self, server: &HostName, hosts: &[HostName]) -> Vec<String> {
+        let mut missing = Vec::new();
+        if let Some(problem) = &self.consul_problem {
+            missing.push(format!("{server}: Consul: {problem}"));
+        } else if self.leader.is_none() {
+            missing.push(format!("{server}: Consul has no leader"));
+        }
+        if let Some(problem) = &self.prometheus_problem {
+            missing.push(format!("{server}: Prometheus: {problem}"));
+        }
+        for host in hosts {
+            if self.consul_problem.is_none() && !self.is_alive(host) {
+                let state = self.member(host).map_or("not a member", |member| member.status.as_str());
+                missing.push(format!("{host}: Consul on {server} says: {state}"));
+            }
+            if self.prometheus_problem.is_none() && !self.is_scraped(host) {
+                let state = match self.target(host) {
+                    None => "no target yet".to_owned(),
+                    Some(target) if target.last_error.is_empty() => target.health.clone(),
+                    Some(target) => format!("{}: {}", target.health, target.last_error),
+                };
+                missing.push(format!("{host}: Prometheus on {server} says: {state}"));
+            }
+        }
+        missing
+    }
+}
+
+/// Asks every server until each of `hosts` is alive in Consul and `up` in Prometheus.
+pub async fn verify(
+    servers: &[&Observed],
+    hosts: &[HostName],
+    limits: &Limits,
+    events: &Events,
+) -> Result<Verified, Unverified> {
+    events.phase(Phase::Verify);
+    let deadline = Instant::now() + limits.verify;
+    for host in hosts {
+        events.began(Some(host), Doing::JoinConsul);
+    }
+    let mut progress = Progress::default();
+    let mut verified = None;
+    // One after the other: the first is all there is in most clusters, and the waiting is shared.
+    for server in servers {
+        let answers = until_good(server, hosts, deadline, &mut progress, events).await?;
+        let up = answers.targets.iter().filter(|target| target.health == "up").count();
+        verified.get_or_insert_with(|| Verified {
+            leader: answers.leader.clone().unwrap_or_default(),
+            alive: hosts.iter().filter(|host| answers.is_alive(host)).count(),
+            targets_up: up,
+            targets: answers.targets.len(),
+        });
+    }
+    verified.ok_or_else(|| Unverified {
+        missing: vec!["no server was reached, so nobody could be asked".to_owned()],
+        interrupted: false,
+    })
+}
+
+#[derive(Default)]
+struct Progress {
+    alive: BTreeSet<HostName>,
+    scraped: BTreeSet<HostName>,
+}
+
+impl Progress {
+    fn show(&mut self, answers: &Answers, hosts: &[HostName], events: &Events) {
+        for host in hosts {
+            if answers.is_alive(host) && self.alive.insert(host.clone()) {
+                events.ended(Some(host), Doing::JoinConsul, false);
+                events.began(Some(host), Doing::Scrape);
+            }
+            if answers.is_scraped(host) && self.alive.contains(host) && self.scraped.insert(host.clone()) {
+                events.ended(Some(host), Doing::Scrape, false);
+            }
+        }
+    }
+}
+
+async fn until_good(
+    server: &Observed,
+    hosts: &[HostName],
+    deadline: Instant,
+    progress: &mut Progress,
+    events: &Events,
+) -> Result<Answers, Unverified> {
+    let name = &server.host.name;
+    let Some(address) = server.address() else {
+        return Err(Unverified { missing: vec![format!("{name}: its address is not known")], interrupted: false });
+    };
+    loop {
+        let answers = match ask(server.remote.as_ref(), address).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                let interrupted = matches!(error, RemoteError::Cancelled { .. });
+                return Err(Unverified { missing: vec![super::failure::chain(&error)], interrupted });
+            }
+        };
+        progress.show(&answers, hosts, events);
+        let missing = answers.missing(name, hosts);
+        if missing.is_empty() {
+            return Ok(answers);
+        }
+        if Instant::now() >= deadline {
+            return Err(Unverified { missing, interrupted: false });
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Groups what is missing by host, for those that want to tell each host's part.
+pub fn by_host(missing: &[String]) -> BTreeMap<&str, Vec<&str>> {
+    let mut grouped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in missing {
+        if let Some((host, what)) = line.split_once(": ") {
+            grouped.entry(host).or_default().push(what);
+        }
+    }
+    grouped
+}

@@ -1,0 +1,3 @@
+//! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
+
+mod floors;
