@@ -1,3 +1,49 @@
-//! Parses the command line and turns what comes back into an exit code.
+//! Parses the command line, sets up tracing, and turns what comes back into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use clusterctl::cli::{Cli, exit, hints};
+use clusterctl::ui::Ui;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let ui = cli.global.ui();
+    trace(cli.global.verbose, &ui);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            ui.error(&error, None);
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    let code = match runtime.block_on(cli.run()) {
+        Ok(code) => code,
+        Err(error) => {
+            ui.error(error.as_ref(), hints::hint(&error).as_deref());
+            hints::code(&error)
+        }
+    };
+    // A blocking thread that waits for a dead host must not hold up the end.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// `-vv` shows what clusterctl itself does, `-vvv` its libraries too; `RUST_LOG` says it more finely.
+fn trace(verbose: u8, ui: &Ui) {
+    let level = match verbose {
+        0 | 1 => "warn",
+        2 => "clusterctl=debug,warn",
+        _ => "clusterctl=trace,debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let ui = ui.clone();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || ui.err_writer()).with_ansi(false).init();
+}

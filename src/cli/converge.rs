@@ -133,7 +133,7 @@ pub async fn converge(
         seconds: Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
         hosts: outcomes,
     };
-    session.ui.show_run(&report)?;
+    session.show(&report, true)?;
     Ok(code(&report, interrupted || session.cancel.is_cancelled()))
 }
 
@@ -150,11 +150,10 @@ fn code(report: &RunReport, interrupted: bool) -> u8 {
 /// Shows the plan where it matters, and asks where someone must agree.
 fn confirm(session: &Session, plan: &Plan) -> Result<bool> {
     if session.asks_before_changes() && !plan.is_empty() {
-        session.ui.show_plan_to_people(plan)?;
-        return session.ui.confirm(&format!("Change {}?", session.spec.cluster));
+        return session.confirm(plan, &format!("Change {}?", session.spec.cluster));
     }
     if session.global.verbose > 0 {
-        session.ui.show_plan_to_people(plan)?;
+        session.show_to_people(plan);
     }
     Ok(true)
 }

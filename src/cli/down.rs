@@ -4,6 +4,7 @@ use clap::Args;
 use super::context::Session;
 use super::{Global, exit};
 use crate::model::event::Phase;
+use crate::ui::render::Listing;
 
 /// Take the whole cluster away: hosts, network, files; repeatable
 ///
@@ -17,7 +18,8 @@ pub async fn run(global: Global, _: DownArgs) -> Result<u8> {
     session.events.phase(Phase::Remove);
     let removed = session.cloud.destroy(&session.events).await?;
     session.forget_host_keys()?;
-    let hosts: Vec<String> = removed.hosts.iter().map(ToString::to_string).collect();
-    session.ui.show_removed(&session.spec.cluster, &hosts, &removed.others)?;
+    let mut lines: Vec<String> = removed.hosts.iter().map(|host| format!("host {host}")).collect();
+    lines.extend(removed.others);
+    session.show(&Listing { document: "removed", lines: &lines }, true)?;
     Ok(exit::OK)
 }

@@ -9,6 +9,7 @@ use crate::core::select::HostFilter;
 use crate::engine;
 use crate::model::host::{Host, Role};
 use crate::model::spec::Span;
+use crate::ui::render::ExecReport;
 
 /// Run a command on all hosts at once; one outcome a host
 ///
@@ -47,7 +48,7 @@ pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
     let connector = session.connector.as_ref();
     let outcomes =
         engine::exec::exec(&hosts, connector, &line, args.root, timeout, &session.limits, &session.events).await;
-    session.ui.show_exec(&session.spec.cluster, &outcomes)?;
+    session.show(&ExecReport { hosts: &outcomes }, true)?;
     if session.cancel.is_cancelled() {
         return Ok(exit::INTERRUPTED);
     }

@@ -23,7 +23,7 @@ pub fn run(global: &Global, args: InitArgs) -> Result<u8> {
     };
     let text = specfile::starter(&name);
     if args.path.as_os_str() == "-" {
-        crate::ui::write_data(text.as_bytes())?;
+        global.ui().data(&text)?;
         return Ok(exit::OK);
     }
     let mut file = match std::fs::OpenOptions::new().write(true).create_new(true).open(&args.path) {
@@ -34,6 +34,6 @@ pub fn run(global: &Global, args: InitArgs) -> Result<u8> {
         Err(error) => return Err(error).with_context(|| format!("making {}", args.path.display())),
     };
     file.write_all(text.as_bytes()).with_context(|| format!("writing {}", args.path.display()))?;
-    crate::ui::say(&format!("wrote {}; next: clusterctl up -f {}", args.path.display(), args.path.display()));
+    global.ui().note(&format!("wrote {}; next: clusterctl up -f {}", args.path.display(), args.path.display()));
     Ok(exit::OK)
 }

@@ -8,14 +8,17 @@ mod converge;
 mod down;
 mod exec;
 pub mod exit;
+pub mod hints;
 mod init;
 mod join_node;
 mod lock;
 mod paths;
 mod plan;
+mod signals;
 mod ssh;
 mod status;
 mod targets;
+mod templates;
 mod up;
 
 use std::path::PathBuf;
@@ -24,7 +27,7 @@ use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::model::name::ClusterName;
-use crate::ui::{ColorChoice, Output};
+use crate::ui::{ColorWhen, Format, Ui};
 
 /// Bootstraps and runs a Consul cluster that Prometheus monitors, node by node, by itself.
 ///
@@ -52,7 +55,7 @@ pub struct Global {
     pub cluster: Option<ClusterName>,
     /// What stdout gets: tables for people, or one JSON document
     #[arg(long, global = true, value_enum, default_value_t)]
-    pub output: Output,
+    pub output: Format,
     /// Do not ask before changing anything
     #[arg(short, long, global = true)]
     pub yes: bool,
@@ -64,7 +67,7 @@ pub struct Global {
     pub log_file: Option<PathBuf>,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
-    pub color: ColorChoice,
+    pub color: ColorWhen,
     /// Trust the key that a host shows when none is known for it yet, and remember it
     #[arg(long, global = true)]
     pub accept_new_host_keys: bool,
@@ -72,6 +75,17 @@ pub struct Global {
     #[arg(long, global = true)]
     pub ask_sudo_password: bool,
 }
+
+impl Global {
+    pub fn ui(&self) -> Ui {
+        Ui::new(self.output, self.color)
+    }
+}
+
+/// The command line is understood but makes no sense; it ends with [`exit::USAGE`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 #[derive(Debug, Subcommand)]
 enum Verb {

@@ -40,7 +40,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
         plans.extend(planned.into_iter().map(|planned| planned.plan));
     }
     let plan = whole(launches, plans, Vec::new());
-    session.ui.show_plan(&plan)?;
+    session.show(&plan, true)?;
     if session.cancel.is_cancelled() {
         return Ok(exit::INTERRUPTED);
     }

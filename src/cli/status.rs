@@ -24,7 +24,7 @@ pub async fn run(global: Global, args: StatusArgs) -> Result<u8> {
     let answers = ask_servers(&observed).await;
     let report =
         report(&session.spec.cluster, session.spec.provider.as_str(), &hosts, &observed, &unreached, answers);
-    session.ui.show_status(&report, args.all)?;
+    session.show(&report, args.all)?;
     let well = report.problems.is_empty() && report.hosts.iter().all(|host| host.problem.is_none());
     Ok(if well { exit::OK } else { exit::HOSTS_FAILED })
 }

@@ -39,7 +39,7 @@ pub async fn run(global: Global, args: TargetsArgs) -> Result<u8> {
         Err(problems) => bail!("{}", problems.join("; ")),
     };
     let report = TargetsReport { cluster: session.spec.cluster.clone(), targets };
-    session.ui.show_targets(&report, args.all)?;
+    session.show(&report, args.all)?;
     let up = report.targets.iter().all(|target| target.health == "up");
     Ok(if up && !report.targets.is_empty() { exit::OK } else { exit::HOSTS_FAILED })
 }

@@ -1,0 +1,222 @@
+//! What a verb works with: the spec, the provider, connections, the cache, the ui; opened once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use tokio_util::sync::CancellationToken;
+
+use super::lock::{self, ClusterLock};
+use super::paths::Paths;
+use super::{Global, templates};
+use crate::core::render::{PROMETHEUS_PORT, Renderer};
+use crate::core::specfile;
+use crate::engine::Limits;
+use crate::engine::observe::Observed;
+use crate::model::event::Events;
+use crate::model::name::ClusterName;
+use crate::model::spec::{ProviderSpec, Spec};
+use crate::ui::progress::{LogFile, system_clock};
+use crate::ui::{Document, Question, Reporter, Ui, View};
+use crate::world::artifacts::{Cache, Sources};
+use crate::world::cloud::{Cloud, Inventory, Sandbox};
+use crate::world::remote::Connector;
+use crate::world::remote::ssh::SshConnector;
+
+/// The name of the sandbox cluster where nobody names one.
+const DEFAULT_SANDBOX: &str = "sandbox";
+
+/// The spec that is looked for where none is named.
+const DEFAULT_SPEC: &str = "cluster.toml";
+
+pub struct Session {
+    pub global: Global,
+    pub paths: Paths,
+    pub spec: Spec,
+    pub ui: Ui,
+    pub events: Events,
+    pub limits: Limits,
+    pub cancel: CancellationToken,
+    pub renderer: Renderer,
+    pub cloud: Box<dyn Cloud>,
+    pub connector: Box<dyn Connector>,
+    pub cache: Cache,
+    pub sources: Sources,
+    /// Keeps progress drawn while the session lives; ends it before anything else is printed.
+    pub reporter: Reporter,
+}
+
+impl Session {
+    /// Loads the spec and opens all that the verb needs. Nothing is contacted yet.
+    pub fn open(global: Global, verb: &str) -> Result<Self> {
+        let paths = Paths::from_environment()?;
+        let ui = global.ui();
+        let spec = choose_spec(&global, &paths, verb)?;
+        let cancel = super::signals::token(&ui);
+        let reporter = reporter(&global, &ui)?;
+        let renderer = match &spec.templates {
+            Some(folder) => Renderer::new(&templates::read(folder)?)
+                .with_context(|| format!("compiling the templates of {}", folder.display()))?,
+            None => Renderer::new(&std::collections::BTreeMap::new())?,
+        };
+        let cloud: Box<dyn Cloud> = match &spec.provider {
+            ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
+            ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(hosts, &spec.ssh)),
+        };
+        let connector = connector(&global, &paths, &spec, &cancel)?;
+        let cache = Cache::open(paths.artifacts())?;
+        let sources = sources(&spec);
+        Ok(Self {
+            events: reporter.events(),
+            limits: Limits::default(),
+            global,
+            paths,
+            spec,
+            ui,
+            cancel,
+            renderer,
+            cloud,
+            connector: Box::new(connector),
+            cache,
+            sources,
+            reporter,
+        })
+    }
+
+    /// The lock that a changing verb holds.
+    pub fn lock(&self, verb: &str) -> Result<ClusterLock> {
+        lock::take(&self.paths.lock(&self.spec.cluster), &self.spec.cluster, verb)
+    }
+
+    /// Hosts of the user's own are changed only when someone agreed; the sandbox holds nothing of value.
+    pub fn asks_before_changes(&self) -> bool {
+        !self.global.yes && !matches!(self.spec.provider, ProviderSpec::Sandbox { .. })
+    }
+
+    /// A command's answer on stdout; progress ends first.
+    pub fn show(&self, document: &dyn Document, all: bool) -> Result<()> {
+        self.reporter.finish();
+        self.ui.show(document, &self.view(all)).context("writing the answer")
+    }
+
+    fn view(&self, all: bool) -> View {
+        View { all, verbose: self.global.verbose > 0, ..self.ui.view() }
+    }
+
+    /// What is about to happen, beside the answer.
+    pub fn show_to_people(&self, document: &dyn Document) {
+        self.ui.people(&document.text(&self.view(true)));
+    }
+
+    /// Asks for consent, showing first what it is about.
+    pub fn confirm(&self, about: &dyn Document, what: &str) -> Result<bool> {
+        self.show_to_people(about);
+        Ok(self.ui.confirm(Question::YesNo { what })?)
+    }
+
+    /// Lines for the end of `up`: Prometheus' address, and how to log in.
+    pub fn where_to_look(&self, servers: &[&Observed]) -> Vec<String> {
+        let Some(server) = servers.first() else { return Vec::new() };
+        let Some(address) = server.address() else { return Vec::new() };
+        let url = format!("http://{}", std::net::SocketAddr::new(address, PROMETHEUS_PORT));
+        let flags = self.spec_flags();
+        let mut lines = vec![format!("Prometheus   {url}/targets")];
+        if !matches!(self.spec.provider, ProviderSpec::Sandbox { .. }) {
+            let forward = format!("-L {PROMETHEUS_PORT}:{}", std::net::SocketAddr::new(address, PROMETHEUS_PORT));
+            lines.push(format!("  from here  clusterctl ssh{flags} {} -- {forward} -N", server.host.name));
+        }
+        lines.push(format!("log in       clusterctl ssh{flags} {}", server.host.name));
+        lines.push(format!("look again   clusterctl status{flags}"));
+        lines
+    }
+
+    /// The flags that name this cluster again.
+    fn spec_flags(&self) -> String {
+        match (&self.global.file, &self.global.cluster) {
+            (Some(file), _) => format!(" -f {}", crate::core::install::quote(&file.to_string_lossy())),
+            (None, Some(cluster)) => format!(" --sandbox --cluster {cluster}"),
+            (None, None) if Path::new(DEFAULT_SPEC).exists() && !self.global.sandbox => String::new(),
+            (None, None) => " --sandbox".to_owned(),
+        }
+    }
+
+    /// After `down`: a new cluster of this name has other keys.
+    pub fn forget_host_keys(&self) -> Result<()> {
+        let path = self.paths.known_hosts(&self.spec.cluster);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
+        }
+    }
+}
+
+/// The spec: `--file`, the sandbox, `./cluster.toml`, or a sandbox cluster that is there already.
+fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
+    if let Some(file) = &global.file {
+        return read_spec(file, paths);
+    }
+    let name = match &global.cluster {
+        Some(name) => name.clone(),
+        None => ClusterName::new(DEFAULT_SANDBOX)?,
+    };
+    if global.sandbox {
+        return Ok(Spec::sandbox(name));
+    }
+    let default = Path::new(DEFAULT_SPEC);
+    if global.cluster.is_none() && default.exists() {
+        return read_spec(default, paths);
+    }
+    if paths.sandbox.join(name.as_str()).exists() {
+        return Ok(Spec::sandbox(name));
+    }
+    bail!(crate::cli::Usage(format!(
+        "which cluster? There is no ./{DEFAULT_SPEC} and no sandbox cluster \"{name}\": name a spec with `-f FILE` \
+         (`clusterctl init` writes one), or use hosts on this machine with `clusterctl {verb} --sandbox`"
+    )))
+}
+
+fn read_spec(file: &Path, paths: &Paths) -> Result<Spec> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let mut spec = specfile::parse(&text, &file.display().to_string())?;
+    // Paths in a spec are meant from where it lies, so that it works from any folder.
+    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    let resolve = |path: PathBuf| folder.join(paths.expand(path));
+    spec.ssh.key = spec.ssh.key.map(resolve);
+    spec.templates = spec.templates.map(resolve);
+    spec.artifacts.folder = spec.artifacts.folder.map(resolve);
+    if let ProviderSpec::Inventory { hosts } = &mut spec.provider {
+        for host in hosts {
+            host.key = host.key.take().map(resolve);
+        }
+    }
+    Ok(spec)
+}
+
+/// Progress on stderr, and all of it in the log file where one is named.
+pub fn reporter(global: &Global, ui: &Ui) -> Result<Reporter> {
+    let log = match &global.log_file {
+        Some(path) => {
+            let log = LogFile::append(path, system_clock()).with_context(|| format!("opening {}", path.display()))?;
+            log.line(&std::env::args().collect::<Vec<_>>().join(" "));
+            Some(Arc::new(log))
+        }
+        None => None,
+    };
+    Ok(ui.reporter(log))
+}
+
+/// Where the spec says that programs come from.
+pub fn sources(spec: &Spec) -> Sources {
+    Sources { folder: spec.artifacts.folder.clone(), mirror: spec.artifacts.mirror.clone(), official: true }
+}
+
+/// The spec where there is one, else the defaults: for verbs that need no cluster.
+pub fn spec_or_default(global: &Global, paths: &Paths) -> Result<Spec> {
+    let default = Path::new(DEFAULT_SPEC);
+    match &global.file {
+        Some(file) => read_spec(file, paths),
+        None if default.exists() && !global.sandbox => read_spec(default, paths),
+        None => Ok(Spec::sandbox(ClusterName::new(DEFAULT_SANDBOX)?)),
+    }
+}

@@ -1,0 +1,21 @@
+//! What to say beside an error that ends a command: its cure, and the exit code it stands for.
+
+use anyhow::Error;
+
+use super::{Usage, exit};
+use crate::core::specfile::SpecErrors;
+use crate::world::artifacts::ArtifactError;
+use crate::world::cloud::CloudError;
+
+/// The cure that the error's own kind knows.
+pub fn hint(error: &Error) -> Option<String> {
+    if let Some(CloudError::Unfit { cure, .. } | CloudError::Unsupported { cure, .. }) = error.downcast_ref() {
+        return Some(cure.clone());
+    }
+    error.chain().find_map(|cause| cause.downcast_ref::<ArtifactError>()).and_then(ArtifactError::hint)
+}
+
+/// The exit code for a command that did not get to its end.
+pub fn code(error: &Error) -> u8 {
+    if error.is::<Usage>() || error.is::<SpecErrors>() { exit::USAGE } else { exit::FAILED }
+}

@@ -1,0 +1,94 @@
+//! Each verb as a user meets it first: exit status, stdout and stderr together.
+
+use std::process::Command;
+
+use crate::support::{answer, binary};
+
+/// The binary in an empty folder, with nothing of this machine's state.
+fn clusterctl(dir: &std::path::Path, args: &[&str]) -> String {
+    let mut command: Command = binary();
+    command.current_dir(dir).args(args);
+    for (variable, folder) in
+        [("CLUSTERCTL_STATE_DIR", "state"), ("CLUSTERCTL_CACHE_DIR", "cache"), ("CLUSTERCTL_SANDBOX_DIR", "sandbox")]
+    {
+        command.env(variable, dir.join(folder));
+    }
+    answer(command).to_string().replace(dir.to_str().unwrap(), "[DIR]")
+}
+
+fn in_empty(args: &[&str]) -> String {
+    clusterctl(tempfile::tempdir().unwrap().path(), args)
+}
+
+#[test]
+fn help() {
+    insta::assert_snapshot!(in_empty(&["--help"]));
+}
+
+#[test]
+fn no_cluster() {
+    insta::assert_snapshot!(in_empty(&["status"]));
+}
+
+#[test]
+fn an_unknown_verb() {
+    insta::assert_snapshot!(in_empty(&["stauts"]));
+}
+
+#[test]
+fn a_name_that_no_host_may_have() {
+    insta::assert_snapshot!(in_empty(&["up", "--sandbox", "--cluster", "My_Cluster"]));
+}
+
+#[test]
+fn init_writes_what_up_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(clusterctl(dir.path(), &["init", "--cluster", "shop"]));
+    insta::assert_snapshot!("init, again", clusterctl(dir.path(), &["init"]));
+    let text = std::fs::read_to_string(dir.path().join("cluster.toml")).unwrap();
+    let spec = clusterctl::core::specfile::parse(&text, "cluster.toml").unwrap();
+    assert_eq!(spec.cluster.as_str(), "shop");
+}
+
+#[test]
+fn a_spec_with_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[cluster]\nname = \"shop\"\nprovider = \"sandbox\"\n\n[sandbox]\nnode = 3\n\n[prometheus]\nscrape_interval = 5\n";
+    std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
+    insta::assert_snapshot!(clusterctl(dir.path(), &["plan"]));
+}
+
+#[test]
+fn a_spec_that_is_not_there() {
+    insta::assert_snapshot!(in_empty(&["up", "-f", "nowhere.toml"]));
+}
+
+#[test]
+fn hosts_of_ones_own_are_not_changed_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[cluster]\nname = \"shop\"\nprovider = \"inventory\"\n[[host]]\nname = \"a\"\nrole = \"server\"\naddress = \"127.0.0.1\"\n";
+    std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
+    insta::assert_snapshot!("join", clusterctl(dir.path(), &["join-node"]));
+    insta::assert_snapshot!("down", clusterctl(dir.path(), &["down"]));
+}
+
+#[test]
+fn an_empty_cache() {
+    insta::assert_snapshot!(in_empty(&["artifacts", "list"]));
+    insta::assert_snapshot!("json", in_empty(&["artifacts", "list", "--output", "json"]));
+}
+
+#[test]
+fn an_archive_of_no_known_name() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("consul.zip"), "x").unwrap();
+    insta::assert_snapshot!(clusterctl(dir.path(), &["artifacts", "import", "consul.zip"]));
+}
+
+#[test]
+fn completions_are_scripts() {
+    for shell in ["bash", "zsh", "fish"] {
+        let answer = in_empty(&["completions", shell]);
+        assert!(answer.starts_with("exit 0") && answer.contains("join-node"), "{shell}: {answer}");
+    }
+}

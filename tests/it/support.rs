@@ -1,0 +1,184 @@
+//! What the end-to-end tests share: a cluster of their own, and the binary run as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+/// What the binary answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Json {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self}"))
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit {}\n--- stdout\n{}\n--- stderr\n{}", self.status, self.stdout, self.stderr)
+    }
+}
+
+/// A sandbox cluster of this test's own, with local state of its own; gone when the test ends.
+pub struct Cluster {
+    pub name: String,
+    pub dir: TempDir,
+}
+
+impl Cluster {
+    /// A name that no other test uses; leftovers of an earlier run of the same test are removed first.
+    pub fn new(name: &str) -> Self {
+        assert!(is_root(), "this test boots real hosts: run it as root (scripts/test does)");
+        let cluster = Self { name: name.to_owned(), dir: tempfile::tempdir().unwrap() };
+        cluster.run(&["down"]).expect(0);
+        cluster
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The binary with this cluster's state folder, and nothing of the caller's terminal.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = binary();
+        command.env("CLUSTERCTL_STATE_DIR", self.path("state")).current_dir(self.dir.path()).args(args);
+        command
+    }
+
+    /// `clusterctl VERB … --sandbox --cluster NAME`.
+    pub fn run(&self, args: &[&str]) -> Answer {
+        let mut all = args.to_vec();
+        // Before a `--`, behind which all belongs to the host's command.
+        let at = all.iter().position(|arg| *arg == "--").unwrap_or(all.len());
+        all.splice(at..at, ["--sandbox", "--cluster", &self.name]);
+        answer(self.command(&all))
+    }
+
+    /// `clusterctl VERB … -f FILE`.
+    pub fn run_with(&self, file: &Path, args: &[&str]) -> Answer {
+        let mut all = args.to_vec();
+        let at = all.iter().position(|arg| *arg == "--").unwrap_or(all.len());
+        all.splice(at..at, ["-f", file.to_str().unwrap()]);
+        answer(self.command(&all))
+    }
+
+    /// Writes a spec for hosts of the sandbox; `more` is whatever else stands in it.
+    pub fn spec(&self, more: &str) -> PathBuf {
+        let path = self.path("cluster.toml");
+        let text = format!("[cluster]\nname = \"{}\"\nprovider = \"sandbox\"\n{more}", self.name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Each service's process on each host, which changes when it restarts.
+    pub fn processes(&self) -> Vec<(String, String, u64)> {
+        let status = self.run(&["status", "--output", "json"]).expect(0).json();
+        let mut found = Vec::new();
+        for host in status["hosts"].as_array().unwrap() {
+            for unit in host["units"].as_array().unwrap() {
+                let text = |value: &Json| value.as_str().unwrap().to_owned();
+                let started = unit["started_monotonic_us"].as_u64().unwrap();
+                assert_ne!(started, 0, "{unit}");
+                found.push((text(&host["host"]), text(&unit["unit"]), started));
+            }
+        }
+        found
+    }
+
+    /// Names of the hosts whose node_exporter is `up`, as Prometheus says it.
+    pub fn scraped(&self) -> Vec<String> {
+        let targets = self.run(&["targets", "--output", "json"]).json();
+        let targets = targets["targets"].as_array().unwrap().clone();
+        let up = targets.iter().filter(|t| t["job"] == "node" && t["health"] == "up");
+        let mut names: Vec<String> = up.map(|t| t["instance"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let answer = self.run(&["down"]);
+        if !std::thread::panicking() {
+            assert_eq!(answer.status, 0, "{answer}");
+        }
+    }
+}
+
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
+    command.env_remove("RUST_LOG").env_remove("CI").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+pub fn answer(mut command: Command) -> Answer {
+    let output = command.output().unwrap();
+    Answer {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout == b"0\n"
+}
+
+/// Asks until it is so, or panics with what was seen last.
+#[track_caller]
+pub fn eventually<T: std::fmt::Debug>(what: &str, mut ask: impl FnMut() -> Result<(), T>) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match ask() {
+            Ok(()) => return,
+            Err(seen) if Instant::now() > deadline => panic!("{what}: {seen:?}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// Everything on this machine that belongs to the cluster and should not outlive it.
+pub fn traces(cluster: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let root = format!("/clusterctl-sandbox/clusters/{cluster}");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    found.extend(mounts.lines().filter(|line| line.contains(&root)).map(|line| format!("mount: {line}")));
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if command.contains(&root) {
+            found.push(format!("process: {command}"));
+        }
+    }
+    let folder = PathBuf::from("/var/lib/clusterctl-sandbox/clusters").join(cluster);
+    if folder.exists() {
+        found.push(format!("folder: {}", folder.display()));
+    }
+    found
+}
+
+/// The names of all bridges and nftables tables on this machine.
+pub fn network() -> Vec<String> {
+    let mut found = Vec::new();
+    for (program, args) in [("ip", vec!["-brief", "link", "show", "type", "bridge"]), ("nft", vec!["list", "tables"])] {
+        let output = Command::new(program).args(args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        found.extend(text.lines().map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")));
+    }
+    found
+}
