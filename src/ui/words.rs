@@ -55,6 +55,15 @@ pub fn age(seconds: u64) -> String {
     }
 }
 
+/// The same in at most seven columns, for the live view: `12 s`, `2:05`, `3:07:00`.
+pub fn short_age(seconds: u64) -> String {
+    match seconds {
+        0..=59 => format!("{seconds} s"),
+        60..=3599 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+    }
+}
+
 pub const fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Prepare => "Preparing",
@@ -151,6 +160,8 @@ mod tests {
     fn ages() {
         let shown: Vec<_> = [0, 59, 60, 125, 3600, 11_220, 90_000].into_iter().map(age).collect();
         assert_eq!(shown, ["0 s", "59 s", "1 min 00 s", "2 min 05 s", "1 h 00 min", "3 h 07 min", "1 d 01 h"]);
+        let shown: Vec<_> = [0, 59, 60, 3599, 11_220].into_iter().map(short_age).collect();
+        assert_eq!(shown, ["0 s", "59 s", "1:00", "59:59", "3:07:00"]);
         let (early, late) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(5).unwrap());
         assert_eq!((seconds(early, late), seconds(late, early)), (5, 0));
     }

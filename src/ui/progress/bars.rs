@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::super::escape::{self, plain};
 use super::super::output::lock;
 use super::super::style::{BAD, BOLD, DIM, GOOD, INFO, Line, NONE, WARN, strip, width};
-use super::super::words::{self, age, bytes_of, count, seconds};
+use super::super::words::{self, bytes_of, count, seconds, short_age};
 use super::board::{Board, Lane, State, Step, Who};
 use super::{Clock, Live};
 use crate::model::event::{Doing, Event, EventKind, EventSink};
@@ -27,7 +27,7 @@ const VERY_LATE: u64 = 60;
 const FAILURES: usize = 20;
 /// Milliseconds between two frames.
 const FRAME: i128 = 100;
-const GAUGE: usize = 20;
+const GAUGE: usize = 12;
 
 /// Columns and rows of the terminal.
 pub type Size = Box<dyn Fn() -> (usize, usize) + Send + Sync>;
@@ -174,7 +174,7 @@ fn header(board: &Board, now: Timestamp) -> Line {
         }
     }
     let begin = board.begin.unwrap_or(now);
-    line.push(DIM, format!("  {}", age(seconds(begin, now))))
+    line.push(DIM, format!("  {}", short_age(seconds(begin, now))))
 }
 
 /// What the command itself is at: a download, the base build.
@@ -223,12 +223,16 @@ fn host_line(host: &HostName, lane: &Lane, column: usize, now: Timestamp) -> Lin
             let first = escape::lines(message).next().unwrap_or_default();
             head(BAD, "✗").push(BAD, plain(step)).push(NONE, format!(": {first}"))
         }
-        State::Idle(since) => head(DIM, "·").push(DIM, format!("{:>11}  waiting", age(seconds(*since, now)))),
+        State::Idle(since) => head(DIM, "·").push(DIM, format!("{:>7}  waiting", short_age(seconds(*since, now)))),
         State::Running(step) => {
-            let line = aged(head(INFO, "•"), step, now).push(NONE, words::doing(&step.doing));
-            match step.bytes {
-                Some((done, total)) => gauge(line.push(NONE, "  "), done, total),
-                None => line,
+            let line = aged(head(INFO, "•"), step, now);
+            match (step.bytes, &step.doing) {
+                // The gauge names the size already.
+                (Some((done, total)), Doing::Send { .. }) => gauge(line.push(NONE, "sending  "), done, total),
+                (Some((done, total)), doing) => {
+                    gauge(line.push(NONE, format!("{}  ", words::doing(doing))), done, total)
+                }
+                (None, doing) => line.push(NONE, words::doing(doing)),
             }
         }
     }
@@ -242,7 +246,7 @@ fn aged(line: Line, step: &Step, now: Timestamp) -> Line {
         LATE.. => WARN,
         _ => DIM,
     };
-    line.push(style, format!("{:>11}", age(old))).push(NONE, "  ")
+    line.push(style, format!("{:>7}", short_age(old))).push(NONE, "  ")
 }
 
 #[cfg(test)]

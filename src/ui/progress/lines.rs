@@ -29,9 +29,12 @@ pub fn json_line(time: Timestamp, event: &Event) -> String {
     escape::json(&line.expect("events have nothing that JSON cannot hold"))
 }
 
+/// Whose bytes, and of which artifact.
+type Transfer = (Option<HostName>, Option<ArtifactId>);
+
 /// Transfers report every piece; a line a second for each, and the one that completes it, tell as much.
 #[derive(Default)]
-struct Thinner(Mutex<HashMap<(Option<HostName>, Option<ArtifactId>), i64>>);
+struct Thinner(Mutex<HashMap<Transfer, i64>>);
 
 impl Thinner {
     fn lets_pass(&self, event: &Event, now: Timestamp) -> bool {

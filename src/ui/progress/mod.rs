@@ -154,7 +154,7 @@ impl Ui {
 mod tests {
     use super::script::{Script, at, event};
     use super::*;
-    use crate::model::event::EventKind;
+    use crate::model::event::{Doing, EventKind};
     use crate::ui::output::tests::{Captured, Tape, captured};
 
     fn note(text: &str) -> Event {
@@ -181,6 +181,43 @@ mod tests {
         let Captured { ui, err, .. } = captured(|parts| parts.format = Format::Json);
         ui.reporter(None).events().note(None, "hello");
         assert_eq!(err.text(), "{\"time\":\"1970-01-01T00:00:00Z\",\"event\":\"note\",\"message\":\"hello\"}\n");
+    }
+
+    #[test]
+    fn no_message_acts_on_the_terminal() {
+        let evil = || "a\x1b[2J\u{9b}1A\u{202e}\r\nb\x07".to_owned();
+        let doing = [
+            Doing::BuildBase { part: evil() },
+            Doing::Connect { attempt: 2, last: Some(evil()) },
+            Doing::Check { title: evil() },
+            Doing::Run { command: evil() },
+        ];
+        let mut kinds: Vec<_> = vec![
+            EventKind::Warning { message: evil() },
+            EventKind::Note { message: evil() },
+            EventKind::HostFailed { step: evil(), message: evil() },
+        ];
+        for doing in doing {
+            kinds.push(EventKind::Began { doing: doing.clone() });
+            kinds.push(EventKind::Ended { doing, changed: true });
+        }
+        let (plain, log, machine) = (Tape::default(), Tape::default(), Tape::default());
+        let clock: Clock = Arc::new(|| at(0));
+        let sinks: [Arc<dyn EventSink>; 3] = [
+            Arc::new(Plain::new(Box::new(plain.clone()), clock.clone(), jiff::tz::TimeZone::UTC)),
+            Arc::new(LogFile::new(Box::new(log.clone()), clock.clone())),
+            Arc::new(JsonLines::new(Box::new(machine.clone()), clock)),
+        ];
+        let count = kinds.len();
+        let tee = Tee::new(sinks.to_vec());
+        kinds.into_iter().for_each(|kind| tee.emit(event("a", kind)));
+        // The colours of Plain are its own; what is left must be tame.
+        let own = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m"];
+        let shown = own.iter().fold(plain.text(), |text, code| text.replace(code, ""));
+        for text in [shown, log.text(), machine.text()] {
+            assert!(text.lines().all(|line| crate::ui::escape::plain(line) == line), "{text:?}");
+        }
+        assert_eq!((log.text().lines().count(), machine.text().lines().count()), (count, count));
     }
 
     #[test]

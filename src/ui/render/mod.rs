@@ -93,6 +93,72 @@ fn select<'a, T>(rows: &'a [T], all: bool, noun: &str, is_good: impl Fn(&T) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::plan::{Action, Reason};
+    use crate::model::report::{ExecOutcome, Failure, HostResult};
+
+    /// All documents with `evil` wherever a host, Consul or Prometheus has a say.
+    fn documents(evil: &str) -> Vec<Box<dyn Document>> {
+        let evil = || evil.to_owned();
+        let mut status = samples::status(1);
+        status.provider = evil();
+        status.leader = Some(evil());
+        status.problems = vec![evil()];
+        let host = &mut status.hosts[0];
+        (host.consul, host.scraped, host.problem) = (Some(evil()), Some(evil()), Some(evil()));
+        (host.units[0].unit, host.units[0].active) = (evil(), evil());
+        let mut targets = samples::targets();
+        let t = &mut targets.targets[0];
+        for field in
+            [&mut t.job, &mut t.instance, &mut t.health, &mut t.scrape_url, &mut t.last_scrape, &mut t.last_error]
+        {
+            *field = evil();
+        }
+        let mut run = samples::run();
+        run.look = vec![evil()];
+        run.hosts[0].result = HostResult::Interrupted { step: evil() };
+        let (step, message, lines) = (evil(), evil(), vec![evil()]);
+        run.hosts[1].result =
+            HostResult::Failed(Failure { step, message, lines, log: Some(evil()), hint: Some(evil()) });
+        let mut plan = samples::plan();
+        plan.notes = vec![evil()];
+        let host = &mut plan.hosts[0];
+        (host.blocked, host.skipped, host.launch) = (Some(evil()), vec![evil()], Some(Reason(evil())));
+        for step in &mut host.steps {
+            step.reason = Reason(evil());
+            if let Action::PutFile { diff, .. } = &mut step.action {
+                *diff = Some(evil());
+            }
+        }
+        vec![Box::new(status), Box::new(targets), Box::new(run), Box::new(plan)]
+    }
+
+    /// Our own colours are the only thing in `text` that acts on a terminal.
+    fn is_tame(text: &str) -> bool {
+        let own = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"];
+        let rest = own.iter().fold(text.to_owned(), |rest, code| rest.replace(code, ""));
+        rest.lines().all(|line| escape::plain(line) == line)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_foreign_acts_on_the_terminal(evil in "(\\PC|\\pC|\\x1b\\[2J|\u{9b}1A|\u{202e}|[\r\n\t]){0,30}") {
+            let view = View { verbose: true, ..samples::view() };
+            for document in documents(&evil) {
+                proptest::prop_assert!(is_tame(&document.text(&view)), "{:?}", document.text(&view));
+                proptest::prop_assert!(is_tame(&document.json()));
+                proptest::prop_assert!(serde_json::from_str::<serde_json::Value>(&document.json()).is_ok());
+            }
+            let outcome = ExecOutcome { stdout: evil.clone(), stderr: evil.clone(), ..samples::exec().remove(0) };
+            let outcomes = [ExecOutcome { problem: Some(evil.clone()), ..outcome }];
+            let report = ExecReport { hosts: &outcomes };
+            proptest::prop_assert!(is_tame(&report.text(&view)) && is_tame(&report.beside(&view).unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_property_above_can_fail() {
+        assert!(!is_tame("\x1b[2J") && !is_tame("a\u{202e}b") && is_tame("\x1b[1ma\x1b[0m\n"));
+    }
 
     #[test]
     fn few_rows_are_all_shown() {

@@ -9,7 +9,14 @@ use crate::model::plan::{Action, FileChange, HostPlan, Plan, Reason, Step};
 
 impl Document for Plan {
     fn json(&self) -> String {
-        envelope("plan", self)
+        let mut plan = self.clone();
+        for step in plan.hosts.iter_mut().flat_map(|h| &mut h.steps) {
+            if let Action::PutFile { file, diff, .. } = &mut step.action {
+                // A secret's content is shown to nobody, whoever put a diff of it here.
+                *diff = diff.take().filter(|_| !file.secret);
+            }
+        }
+        envelope("plan", &plan)
     }
 
     fn text(&self, view: &View) -> String {
@@ -89,7 +96,7 @@ fn attributes(mode: u32, owner: &str, group: &str) -> String {
     format!("{mode:04o} {owner}:{group}")
 }
 
-/// The unified diff, indented. A secret's content is shown to nobody, whoever put a diff of it here.
+/// The unified diff, indented; of a secret not.
 fn diff_text(file: &ManagedFile, diff: &str) -> String {
     if file.secret {
         return format!("      {}\n", paint(DIM, "(secret: its content is not shown)"));
@@ -196,12 +203,14 @@ mod tests {
                 file.secret = true;
             }
         }
+        assert!(!plan.json().contains("scrape_interval"));
         let shown = text(&plan, &view());
         assert!(!shown.contains("scrape_interval") && shown.contains("its content is not shown"), "{shown}");
     }
 
     #[test]
-    fn a_diff_has_colours() {
+    fn a_diff_has_colours_and_stands_in_the_document() {
+        assert!(plan().json().contains("+  scrape_interval: 5s"));
         let shown = plan().text(&view());
         assert!(shown.contains(&paint(GOOD, "+  scrape_interval: 5s")), "{shown}");
         assert!(shown.contains(&paint(BAD, "-  scrape_interval: 15s")), "{shown}");

@@ -24,7 +24,7 @@ fn three_hosts_one_failed_one_done_one_late() {
     Installing  3 hosts: 1 done, 1 busy, 1 failed  14 s
       ✓ dev-node-1    2 changes
       ✗ dev-node-2    consul validate: no
-      • dev-server-1         14 s  connecting, attempt 2 (connection \u{1b}[31mref…
+      • dev-server-1     14 s  connecting, attempt 2 (connection \u{1b}[31mrefused)
     ");
 }
 
@@ -33,8 +33,8 @@ fn downloads_have_gauges() {
     let (_bars, term) = screen(Script::downloads(), (80, 24), 5);
     insta::assert_snapshot!(term.contents(), @r"
     Preparing  5 s
-      ↓         5 s  base system: unpacking \u{1b}[2J
-      ↓         5 s  consul 1.22.7 linux/amd64  ━━━━━━──────────────  12.1 of 35.0…
+      ↓     5 s  base system: unpacking \u{1b}[2J
+      ↓     5 s  consul 1.22.7 linux/amd64  ━━━━────────  12.1 of 35.0 MB
     ");
 }
 
@@ -47,7 +47,7 @@ fn a_narrow_terminal_cuts_lines_and_never_wraps_them() {
     Installing  3 hosts: 1 done, 1 busy, 1…
       ✓ dev-node-1    2 changes
       ✗ dev-node-2    consul validate: no
-      • dev-server-1         14 s  connect…
+      • dev-server-1     14 s  connecting,…
     ");
 }
 
@@ -82,14 +82,14 @@ fn a_thousand_hosts_take_a_few_lines() {
     ✗ n18: connect: refused
     ✗ n19: connect: refused
     Working  1000 hosts: 470 done, 500 busy, 30 failed  20 s
-      • n500         15 s  reading facts
-      • n501         15 s  reading facts
-      • n502         15 s  reading facts
-      • n503         15 s  reading facts
-      • n504         15 s  reading facts
-      • n505         15 s  reading facts
-      • n506         15 s  reading facts
-      • n507         15 s  reading facts
+      • n500     15 s  reading facts
+      • n501     15 s  reading facts
+      • n502     15 s  reading facts
+      • n503     15 s  reading facts
+      • n504     15 s  reading facts
+      • n505     15 s  reading facts
+      • n506     15 s  reading facts
+      • n507     15 s  reading facts
       … and 492 more
     ");
     bars.finish();
@@ -109,9 +109,9 @@ fn ages_change_colour_when_they_are_late() {
     board.take(&began("a", Doing::Boot), at(0));
     let colour = |second| frame(&board, at(second), 24)[1].paint(None);
     let with = |style: Style, text: &str| super::super::super::style::paint(style, text);
-    assert!(colour(9).contains(&with(DIM, "        9 s")));
-    assert!(colour(10).contains(&with(WARN, "       10 s")));
-    assert!(colour(60).contains(&with(BAD, " 1 min 00 s")));
+    assert!(colour(9).contains(&with(DIM, "    9 s")));
+    assert!(colour(10).contains(&with(WARN, "   10 s")));
+    assert!(colour(60).contains(&with(BAD, "   1:00")));
 }
 
 #[test]
@@ -123,5 +123,19 @@ fn finishing_leaves_the_warnings_and_nothing_else() {
     insta::assert_snapshot!(term.contents(), @"
     warning: dev-node-2: clock is 3 s ahead
     1 of 3 hosts is done
+    ");
+}
+
+#[test]
+fn a_transfer_has_a_gauge_and_fits() {
+    let mut script = Script::mixed();
+    script.0.truncate(9);
+    let (_bars, term) = screen(script, (80, 24), 7);
+    insta::assert_snapshot!(term.contents(), @r"
+    warning: dev-node-2: clock is 3 s ahead
+    Installing  3 hosts: 3 busy  7 s
+      • dev-node-1        7 s  sending  ━━━━────────  30.0 of 82.1 MB
+      • dev-node-2        6 s  checking with consul validate
+      • dev-server-1      7 s  connecting, attempt 2 (connection \u{1b}[31mrefused)
     ");
 }
