@@ -1,3 +1,7 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
+mod cli;
+mod e2e;
 mod floors;
+mod sandbox;
+mod support;

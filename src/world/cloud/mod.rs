@@ -1,5 +1,9 @@
 //! Providers: where hosts come from. Everything above this trait is the same for all of them.
 
+mod fake;
+mod inventory;
+pub mod sandbox;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -9,6 +13,10 @@ use thiserror::Error;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, Role};
 use crate::model::name::HostName;
+
+pub use fake::FakeCloud;
+pub use inventory::Inventory;
+pub use sandbox::Sandbox;
 
 #[derive(Debug, Error)]
 pub enum CloudError {

@@ -1,0 +1,72 @@
+//! A lock that other processes respect and that ends with its process, however it ends.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use fs4::fs_std::FileExt;
+
+use super::file_error;
+use crate::world::cloud::CloudError;
+
+/// Held until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for the lock; `waiting` is called once if another holds it.
+    pub fn take(path: &Path, waiting: impl FnOnce()) -> Result<Self, CloudError> {
+        let failed = |e| file_error("locking", path, e);
+        let mut waiting = Some(waiting);
+        loop {
+            let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+            if !file.try_lock_exclusive().map_err(failed)? {
+                if let Some(waiting) = waiting.take() {
+                    waiting();
+                }
+                file.lock_exclusive().map_err(failed)?;
+            }
+            // Whoever held it may have removed the file: then this lock is on a file that nobody else opens.
+            let locked = file.metadata().map_err(failed)?;
+            if fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino())) {
+                return Ok(Self { _file: file, path: path.to_owned() });
+            }
+        }
+    }
+
+    /// Ends the lock and removes its file; who waits for it makes a new one.
+    pub fn remove(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_also_when_the_file_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for turn in 0..8 {
+                let (path, inside, most) = (&path, &inside, &most);
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let lock = Lock::take(path, || {}).unwrap();
+                        most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        if turn % 2 == 0 { lock.remove() } else { drop(lock) }
+                    }
+                });
+            }
+        });
+        assert_eq!(most.into_inner(), 1);
+    }
+}

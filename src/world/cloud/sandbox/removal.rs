@@ -1,0 +1,104 @@
+//! Removing: single hosts in good order, or all that a cluster ever had here. What is removed is found on the
+//! machine itself, not only in the records, so that a half-made thing goes too.
+
+use std::time::Duration;
+
+use super::state::{BridgeName, HostRecord};
+use super::{mounts, nat, net, nspawn, site, state};
+use crate::model::event::{Doing, Events};
+use crate::model::host::HostId;
+use crate::model::name::ClusterName;
+use crate::world::cloud::{CloudError, Removed};
+
+/// How long a host may take to power off by itself.
+const GRACE: Duration = Duration::from_secs(3);
+
+impl site::Site {
+    pub fn terminate(&self, ids: &[HostId], events: &Events) -> Result<(), CloudError> {
+        if !self.dir().exists() {
+            return Ok(());
+        }
+        let _lock = self.lock(events)?;
+        let mut records = self.host_records()?;
+        records.retain(|r| ids.contains(&self.id(r)));
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                records.iter().map(|record| scope.spawn(move || self.terminate_one(record, events))).collect();
+            threads.into_iter().map(|t| t.join().expect("ending a host does not panic")).collect()
+        });
+        // Each was tried; one error is told, and a repetition finds the others.
+        results.into_iter().collect()
+    }
+
+    fn terminate_one(&self, record: &HostRecord, events: &Events) -> Result<(), CloudError> {
+        events.began(Some(&record.name), Doing::Terminate);
+        let dir = self.host_dir(&record.name);
+        nspawn::stop(&dir, Some(record), GRACE)?;
+        mounts::remove_tree(dir.path())?;
+        events.ended(Some(&record.name), Doing::Terminate, true);
+        Ok(())
+    }
+
+    pub fn destroy(&self, events: &Events) -> Result<Removed, CloudError> {
+        if !self.root.exists() {
+            return Ok(Removed::default());
+        }
+        let lock = self.lock(events)?;
+        let dir = self.dir();
+        let hosts = self.host_names()?;
+        let records = self.host_records()?;
+        for name in &hosts {
+            events.began(Some(name), Doing::Terminate);
+        }
+        let mut others = Vec::new();
+        // All at once and without grace: nobody is left whom a farewell would serve.
+        match nspawn::kill_below(&dir)? {
+            0 => {}
+            count => others.push(format!("{count} processes")),
+        }
+        match mounts::unmount_below(&dir)? {
+            0 => {}
+            count => others.push(format!("{count} mounts")),
+        }
+        others.extend(self.remove_network(&records)?);
+        if dir.exists() {
+            mounts::remove_tree(&dir)?;
+            others.push(format!("folder {}", dir.display()));
+        }
+        for name in &hosts {
+            events.ended(Some(name), Doing::Terminate, true);
+        }
+        others.extend(self.leave()?);
+        lock.remove();
+        // Goes only when it is empty.
+        let _ = std::fs::remove_dir(self.root.join(site::CLUSTERS));
+        Ok(Removed { hosts, others })
+    }
+
+    fn remove_network(&self, records: &[HostRecord]) -> Result<Vec<String>, CloudError> {
+        let mut bridges: Vec<BridgeName> = records.iter().map(|r| r.network.bridge.clone()).collect();
+        bridges.extend(self.network(records)?.map(|n| n.bridge));
+        let _lock = self.machine_lock()?;
+        let removed = net::remove(&self.dir(), &bridges)?;
+        bridges.extend(removed.bridges);
+        bridges.sort();
+        bridges.dedup();
+        for bridge in &bridges {
+            nspawn::remove_all_traces(bridge);
+        }
+        Ok(removed.what)
+    }
+
+    /// With the last cluster goes what all of them shared, the base tree aside.
+    fn leave(&self) -> Result<Vec<String>, CloudError> {
+        let lock = self.machine_lock()?;
+        let left: Vec<ClusterName> = state::names(&self.root.join(site::CLUSTERS))?;
+        if !left.is_empty() {
+            return Ok(Vec::new());
+        }
+        nspawn::remove_empty_cgroups();
+        let closed = nat::close_forwarding(&self.forwarding_record())?;
+        lock.remove();
+        Ok(closed)
+    }
+}
