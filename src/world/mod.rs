@@ -3,4 +3,7 @@
 
 pub mod artifacts;
 pub mod cloud;
+pub mod consul;
+pub mod http;
+pub mod prometheus;
 pub mod remote;

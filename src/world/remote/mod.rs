@@ -1,6 +1,12 @@
 //! SSH: one connection a host, kept for the whole run. The trait has primitives only (run, exchange);
 //! what is made of them stands in `engine`.
 
+pub mod fake;
+mod known_hosts;
+pub mod openssh;
+pub mod ssh;
+mod ssh_config;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,6 +100,9 @@ pub enum RemoteError {
     /// sudo wants a password that it was not given, refused the one it was given, or is missing.
     #[error("{host}: {user} cannot become root by sudo: {detail}")]
     Sudo { host: HostName, user: String, detail: String },
+    /// The host could not connect to the address that was to be forwarded to: nothing listens there.
+    #[error("{host}: nothing listens on {address} there")]
+    NotListening { host: HostName, address: std::net::SocketAddr },
     #[error("{host}: more than {limit} bytes came back while {doing}")]
     TooMuch { host: HostName, doing: String, limit: usize },
     /// A part of standard input could not be read here.
