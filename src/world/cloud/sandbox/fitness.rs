@@ -92,7 +92,9 @@ fn programs(lacks: &mut Lacks, base_is_built: bool, has: impl Fn(&str) -> bool, 
 fn kernel(lacks: &mut Lacks, root: &Path) {
     if let Err(reason) = probe_overlay(root) {
         lacks.what.push(format!("overlayfs does not work in {}: {reason}", root.display()));
-        lacks.cures.push("modprobe overlay, or take a root folder on another file system (ext4, xfs, btrfs)".to_owned());
+        lacks
+            .cures
+            .push("modprobe overlay, or take a root folder on another file system (ext4, xfs, btrfs)".to_owned());
     }
     let cgroups = cgroup_roots();
     if cgroups.is_empty() {
@@ -156,7 +158,8 @@ mod tests {
         let mut lacks = rights(true, false);
         programs(&mut lacks, false, |program| program == "sh", false);
         let (missing, cure) = unfit(lacks);
-        for word in ["root", "systemd-nspawn", "debootstrap", "ip ", "nsenter", "setsid", "ssh-keygen", "archive keys"] {
+        for word in ["root", "systemd-nspawn", "debootstrap", "ip ", "nsenter", "setsid", "ssh-keygen", "archive keys"]
+        {
             assert!(missing.contains(word), "{word}: {missing}");
         }
         assert_eq!(

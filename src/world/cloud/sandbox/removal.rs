@@ -61,6 +61,8 @@ impl site::Site {
             count => others.push(format!("{count} mounts")),
         }
         others.extend(self.remove_network(&records)?);
+        // What a unit of the machine's systemd started again meanwhile; its unit is stopped now.
+        nspawn::kill_below(&dir)?;
         if dir.exists() {
             mounts::remove_tree(&dir)?;
             others.push(format!("folder {}", dir.display()));
@@ -84,6 +86,7 @@ impl site::Site {
         bridges.sort();
         bridges.dedup();
         for bridge in &bridges {
+            nspawn::stop_units(&format!("{}h*", bridge.as_str()))?;
             nspawn::remove_all_traces(bridge);
         }
         Ok(removed.what)

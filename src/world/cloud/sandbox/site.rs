@@ -22,6 +22,9 @@ pub const CLUSTERS: &str = "clusters";
 /// Between two looks at a booting host.
 const POLL: Duration = Duration::from_millis(20);
 
+/// As long as no process of a host may be seen before it counts as ended.
+const REBOOTING: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub struct Site {
     pub cluster: ClusterName,
@@ -151,14 +154,20 @@ impl Site {
     pub fn wait(&self, id: &HostId, deadline: Instant) -> Result<Host, CloudError> {
         let record = self.by_id(id)?.ok_or_else(|| CloudError::NoSuchHost { id: id.clone() })?;
         let (host, dir) = (record.name.clone(), self.host_dir(&record.name));
+        let mut gone_since = None;
         let address = SocketAddr::from((record.address, 22));
         loop {
             let seen = match banner(address) {
                 Ok(()) => return Ok(self.host(&record, true)),
                 Err(e) => e,
             };
-            if self.process(&record).is_none() {
-                let what = format!("it ended while it booted; its console's last words: {}", nspawn::said(&dir));
+            gone_since = match self.process(&record) {
+                Some(_) => None,
+                None => gone_since.or_else(|| Some(Instant::now())),
+            };
+            // A host that reboots itself has no process for a moment.
+            if gone_since.is_some_and(|since| since.elapsed() >= REBOOTING) {
+                let what = format!("it has ended; its console's last words: {}", nspawn::said(&dir));
                 return Err(CloudError::Host { host, what, log: Some(dir.console()) });
             }
             if Instant::now() >= deadline {
