@@ -94,6 +94,11 @@ impl Machine {
         own.chain(self.routes.iter().filter_map(|r| destination(&r.dst))).collect()
     }
 
+    /// Is there any cluster's bridge, of whatever root folder?
+    pub fn has_clusters(&self) -> bool {
+        self.links.iter().any(|l| BridgeName::try_from(l.ifname.clone()).is_ok())
+    }
+
     /// The interfaces that lead to the outside.
     pub fn uplinks(&self) -> Vec<String> {
         let default = self.routes.iter().filter(|r| r.dst == "default");

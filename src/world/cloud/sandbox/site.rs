@@ -17,6 +17,9 @@ use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
 use crate::model::name::{ClusterName, HostName};
 use crate::world::cloud::CloudError;
 
+/// What is the machine's rather than one root folder's: its network. Gone after a reboot, as the network is.
+const MACHINE: &str = "/run/clusterctl-sandbox";
+
 pub const CLUSTERS: &str = "clusters";
 
 /// Between two looks at a booting host.
@@ -59,21 +62,19 @@ impl Site {
     }
 
     /// Guards what all clusters of the machine share. Taken after a cluster's own lock, never before it.
-    pub fn machine_lock(&self) -> Result<Lock, CloudError> {
-        Lock::take(&self.root.join(".lock"), || {})
+    pub fn machine_lock() -> Result<Lock, CloudError> {
+        Lock::take(&Path::new(MACHINE).join("lock"), || {})
     }
 
     /// Guards the cluster's own folder, beside which it lies so that it can outlive it.
     pub fn lock(&self, events: &Events) -> Result<Lock, CloudError> {
         let path = self.root.join(CLUSTERS).join(format!(".{}.lock", self.cluster));
-        let dir = self.root.join(CLUSTERS);
-        std::fs::create_dir_all(&dir).map_err(|e| file_error("making", &dir, e))?;
         Lock::take(&path, || events.note(None, "waiting for another clusterctl that works on this cluster"))
     }
 
     /// Where settings of the machine that we changed are written down.
-    pub fn forwarding_record(&self) -> PathBuf {
-        self.root.join("forwarding.json")
+    pub fn forwarding_record() -> PathBuf {
+        Path::new(MACHINE).join("forwarding.json")
     }
 
     pub fn prepare(&self, events: &Events) -> Result<(), CloudError> {
