@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::state::{BridgeName, HostRecord};
-use super::{mounts, nat, net, nspawn, site};
+use super::{fitness, mounts, nat, net, nspawn, site};
 use crate::model::event::{Doing, Events};
 use crate::model::host::HostId;
 use crate::world::cloud::{CloudError, Removed};
@@ -67,7 +67,7 @@ impl site::Site {
         for name in &hosts {
             events.ended(Some(name), Doing::Terminate, true);
         }
-        others.extend(Self::leave()?);
+        others.extend(self.leave()?);
         lock.remove();
         // Goes only when it is empty, without a base tree.
         let _ = std::fs::remove_dir(&self.root);
@@ -90,8 +90,9 @@ impl site::Site {
     }
 
     /// With the last cluster goes what all of them shared, the base tree aside.
-    fn leave() -> Result<Vec<String>, CloudError> {
+    fn leave(&self) -> Result<Vec<String>, CloudError> {
         let lock = Self::machine_lock()?;
+        fitness::remove_probe(&self.root)?;
         if net::Machine::look()?.has_clusters() {
             return Ok(Vec::new());
         }

@@ -78,7 +78,9 @@ impl Site {
     }
 
     pub fn prepare(&self, events: &Events) -> Result<(), CloudError> {
+        let lock = Self::machine_lock()?;
         fitness::check(&self.root, base::is_built(&self.base))?;
+        drop(lock);
         base::ensure(&self.base, events)
     }
 
