@@ -237,6 +237,9 @@ async fn two_clusters_stand_side_by_side() {
     assert_ne!(subnet(&first[0]), subnet(&second[0]));
     assert_ne!(bridge(&first[0]), bridge(&second[0]));
     assert_eq!(one.list().await.unwrap().len(), 1);
+    let reach = |to: &Host| format!("timeout 1 bash -c 'read -r l < /dev/tcp/{}/22'", to.ssh.host);
+    try_ssh(&first[0], &reach(&first[0])).unwrap();
+    try_ssh(&first[0], &reach(&second[0])).expect_err("clusters do not reach each other");
 
     one.destroy(&Events::silent()).await.unwrap();
     assert_eq!(ssh(&second[0], "hostname"), "two-server-1", "the other cluster lives on");
