@@ -113,8 +113,7 @@ impl Cloud for FakeCloud {
     async fn wait(&self, id: &HostId, _: Instant) -> Result<Host, CloudError> {
         let mut inner = self.inner();
         let Inner { hosts, cannot_boot, .. } = &mut *inner;
-        let host =
-            hosts.values_mut().find(|h| h.id == *id).ok_or_else(|| CloudError::NoSuchHost { id: id.clone() })?;
+        let host = hosts.values_mut().find(|h| h.id == *id).ok_or_else(|| CloudError::NoSuchHost { id: id.clone() })?;
         if cannot_boot.contains(&host.name) {
             let seen = "it stays pending".to_owned();
             return Err(CloudError::Deadline { host: host.name.clone(), seen, log: None });
@@ -166,9 +165,9 @@ mod tests {
         assert_eq!(again[0].as_ref().unwrap().state, HostState::Pending);
         assert!(cloud.wait(&second.id, Instant::now()).await.unwrap().state.is_running());
 
-        cloud.terminate(&[first.id.clone()], &events).await.unwrap();
+        cloud.terminate(std::slice::from_ref(&first.id), &events).await.unwrap();
         assert!(matches!(cloud.console(&first.id).await, Err(CloudError::NoSuchHost { .. })));
-        assert_eq!(cloud.destroy(&events).await.unwrap().hosts, [second.name.clone()]);
+        assert_eq!(cloud.destroy(&events).await.unwrap().hosts, std::slice::from_ref(&second.name));
         assert!(cloud.list().await.unwrap().is_empty());
     }
 }

@@ -133,7 +133,10 @@ mod tests {
         assert!(matches!(&answers[0], Err(CloudError::Unsupported { cure, .. }) if cure.contains("[[host]]")));
         let web = answers[1].as_ref().unwrap();
         assert_eq!(cloud.wait(&web.id, Instant::now()).await.unwrap(), *web);
-        assert!(matches!(cloud.terminate(&[web.id.clone()], &events).await, Err(CloudError::Unsupported { .. })));
+        assert!(matches!(
+            cloud.terminate(std::slice::from_ref(&web.id), &events).await,
+            Err(CloudError::Unsupported { .. })
+        ));
         assert!(matches!(cloud.destroy(&events).await, Err(CloudError::Unsupported { .. })));
         let stranger = HostId("inventory:x".to_owned());
         assert!(matches!(cloud.wait(&stranger, Instant::now()).await, Err(CloudError::NoSuchHost { .. })));

@@ -17,6 +17,9 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("sh", "dash"),
 ];
 
+/// The folder in which an overlay is tried out.
+const PROBE: &str = ".probe";
+
 /// What stands in the way.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Lacks {
@@ -59,7 +62,8 @@ fn rights(linux: bool, root: bool) -> Lacks {
     lacks
 }
 
-/// What a launch needs. `root` is where hosts will lie: an overlay must be possible there.
+/// What a launch needs. `root` is where hosts will lie: an overlay must be possible there. The caller holds
+/// the machine's lock.
 pub fn check(root: &Path, base_is_built: bool) -> Result<(), CloudError> {
     let mut lacks = rights(cfg!(target_os = "linux"), rustix::process::geteuid().is_root());
     programs(&mut lacks, base_is_built, |program| find(program).is_some(), Path::new(base::KEYRING).exists());
@@ -92,7 +96,9 @@ fn programs(lacks: &mut Lacks, base_is_built: bool, has: impl Fn(&str) -> bool, 
 fn kernel(lacks: &mut Lacks, root: &Path) {
     if let Err(reason) = probe_overlay(root) {
         lacks.what.push(format!("overlayfs does not work in {}: {reason}", root.display()));
-        lacks.cures.push("modprobe overlay, or take a root folder on another file system (ext4, xfs, btrfs)".to_owned());
+        lacks
+            .cures
+            .push("modprobe overlay, or take a root folder on another file system (ext4, xfs, btrfs)".to_owned());
     }
     let cgroups = cgroup_roots();
     if cgroups.is_empty() {
@@ -108,20 +114,26 @@ fn kernel(lacks: &mut Lacks, root: &Path) {
     }
 }
 
+/// Removes what a killed probe left. The caller holds the machine's lock, so that nobody is at it.
+pub fn remove_probe(root: &Path) -> Result<(), CloudError> {
+    mounts::remove_tree(&root.join(PROBE))
+}
+
 /// Mounts a real overlay: that the kernel knows the type says little (an upper folder may itself lie on an
 /// overlay, or the right to mount may be missing).
 fn probe_overlay(root: &Path) -> Result<(), String> {
     let failed = |e: std::io::Error| e.to_string();
-    fs::create_dir_all(root).map_err(failed)?;
-    let dir = tempfile::Builder::new().prefix(".probe-").tempdir_in(root).map_err(failed)?;
-    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| dir.path().join(name));
+    remove_probe(root).map_err(|e| e.to_string())?;
+    let probe = root.join(PROBE);
+    fs::create_dir_all(&probe).map_err(failed)?;
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| probe.join(name));
     for dir in [&lower, &upper, &work, &merged] {
         fs::create_dir(dir).map_err(failed)?;
     }
     fs::write(lower.join("file"), "below").map_err(failed)?;
     mounts::overlay(&lower, &upper, &work, &merged).map_err(failed)?;
     let seen = fs::write(merged.join("file"), "above").and_then(|()| fs::read_to_string(upper.join("file")));
-    mounts::remove_tree(dir.path()).map_err(|e| e.to_string())?;
+    remove_probe(root).map_err(|e| e.to_string())?;
     match seen.map_err(failed)?.as_str() {
         "above" => Ok(()),
         other => Err(format!("what was written came to be \"{other}\"")),
@@ -156,7 +168,8 @@ mod tests {
         let mut lacks = rights(true, false);
         programs(&mut lacks, false, |program| program == "sh", false);
         let (missing, cure) = unfit(lacks);
-        for word in ["root", "systemd-nspawn", "debootstrap", "ip ", "nsenter", "setsid", "ssh-keygen", "archive keys"] {
+        for word in ["root", "systemd-nspawn", "debootstrap", "ip ", "nsenter", "setsid", "ssh-keygen", "archive keys"]
+        {
             assert!(missing.contains(word), "{word}: {missing}");
         }
         assert_eq!(

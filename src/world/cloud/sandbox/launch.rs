@@ -59,7 +59,7 @@ impl Site {
 
     /// The cluster's network, made or made again (a reboot of the machine takes bridges away).
     fn make_network(&self, known: &[HostRecord], events: &Events) -> Result<(Machine, Network), CloudError> {
-        let lock = self.machine_lock()?;
+        let lock = Self::machine_lock()?;
         let machine = Machine::look()?;
         let dir = self.dir();
         let network = match self.network(known)? {
@@ -78,7 +78,7 @@ impl Site {
             state::write(&self.cluster_record(), &record)?;
         }
         net::make_bridge(&machine, &network, &dir)?;
-        if let Some(warning) = nat::open(&machine, &network, &self.forwarding_record())? {
+        if let Some(warning) = nat::open(&machine, &network, &Self::forwarding_record())? {
             events.warn(None, warning);
         }
         drop(lock);

@@ -1,6 +1,7 @@
 //! A lock that other processes respect and that ends with its process, however it ends.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,12 @@ impl Lock {
         let failed = |e| file_error("locking", path, e);
         let mut waiting = Some(waiting);
         loop {
-            let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+            let file = match open(path) {
+                Ok(file) => file,
+                // Whoever held it last removed the folder just now.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(failed(e)),
+            };
             if !file.try_lock_exclusive().map_err(failed)? {
                 if let Some(waiting) = waiting.take() {
                     waiting();
@@ -37,10 +43,17 @@ impl Lock {
         }
     }
 
-    /// Ends the lock and removes its file; who waits for it makes a new one.
+    /// Ends the lock and removes its file, and its folder if nothing else is in it; who waits for it makes
+    /// both anew.
     pub fn remove(self) {
         let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_dir(self.path.parent().unwrap_or(Path::new("/")));
     }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    File::options().create(true).append(true).open(path)
 }
 
 #[cfg(test)]
@@ -52,7 +65,7 @@ mod tests {
     #[test]
     fn one_at_a_time_also_when_the_file_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
+        let path = dir.path().join("locks/lock");
         let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for turn in 0..8 {

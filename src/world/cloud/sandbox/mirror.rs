@@ -46,8 +46,8 @@ fn choose(entries: &[Entry], suite: &str) -> Option<String> {
     // Third parties use Debian's suite names as well, but have keys of their own.
     let official = |e: &&Entry| e.signed_by.as_ref().is_none_or(|s| s.contains("debian-archive-keyring"));
     let fits = |e: &&Entry| e.suites.iter().any(|s| s == suite) && e.components.iter().any(|c| c == "main");
-    let uris = entries.iter().filter(official).filter(fits).flat_map(|e| &e.uris);
-    uris.filter(|u| ["http://", "https://", "file:///"].iter().any(|scheme| u.starts_with(scheme))).next().cloned()
+    let mut uris = entries.iter().filter(official).filter(fits).flat_map(|e| &e.uris);
+    uris.find(|u| ["http://", "https://", "file:///"].iter().any(|scheme| u.starts_with(scheme))).cloned()
 }
 
 fn entries(text: &str, deb822: bool) -> Vec<Entry> {

@@ -158,9 +158,9 @@ fn plain(path: PathBuf) -> Result<PathBuf, CloudError> {
     let path = missing.into_iter().rev().fold(real, |path, name| path.join(name));
     let is_plain = |c: Component<'_>| match c {
         Component::RootDir => true,
-        Component::Normal(name) => name.to_str().is_some_and(|n| {
-            n.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_+@".contains(&b))
-        }),
+        Component::Normal(name) => {
+            name.to_str().is_some_and(|n| n.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_+@".contains(&b)))
+        }
         _ => false,
     };
     if path.components().all(is_plain) {

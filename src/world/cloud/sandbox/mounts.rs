@@ -44,7 +44,8 @@ fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        let octal = bytes.get(at + 1..at + 4).filter(|o| bytes[at] == b'\\' && o.iter().all(|d| (b'0'..=b'7').contains(d)));
+        let octal =
+            bytes.get(at + 1..at + 4).filter(|o| bytes[at] == b'\\' && o.iter().all(|d| (b'0'..=b'7').contains(d)));
         let value = octal.and_then(|o| u8::from_str_radix(std::str::from_utf8(o).ok()?, 8).ok());
         out.push(value.unwrap_or(bytes[at]));
         at += if value.is_some() { 4 } else { 1 };

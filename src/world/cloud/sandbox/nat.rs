@@ -34,7 +34,7 @@ pub fn open(machine: &Machine, network: &Network, record: &Path) -> Result<Optio
     let rules = if find("nft").is_some() {
         run_with("nft", ["-f", "-"], &ruleset(network, &opened)).map(drop)
     } else if find("iptables").is_some() {
-        iptables_nat(network)
+        by_iptables(network, &opened)
     } else {
         return Ok(Some("neither nft nor iptables is installed: the hosts reach only this machine".to_owned()));
     };
@@ -112,7 +112,8 @@ fn ruleset(network: &Network, opened: &[String]) -> String {
 fn passes(bridge: &str) -> [Vec<&str>; 3] {
     [
         vec!["FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"],
-        vec!["FORWARD", "-i", bridge, "-j", "ACCEPT"],
+        // To the outside, not to another cluster.
+        vec!["FORWARD", "-i", bridge, "!", "-o", ANY_BRIDGE, "-j", "ACCEPT"],
         vec!["FORWARD", "-o", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"],
     ]
 }
@@ -129,23 +130,45 @@ fn pass_iptables(network: &Network) -> Result<(), CloudError> {
     Ok(())
 }
 
-/// Does iptables' FORWARD chain exist and hold something? Asked in ways that do not bring it into being.
+/// Does iptables' FORWARD chain exist and hold something?
 fn filters_by_iptables() -> bool {
-    let legacy = std::fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|t| t.lines().any(|l| l == "filter"));
-    let by_nft = || run("nft", ["list", "chain", "ip", "filter", "FORWARD"]).is_ok();
-    if find("iptables").is_none() || !(legacy || by_nft()) {
-        return false;
-    }
-    run("iptables", ["-w", "-S", "FORWARD"]).is_ok_and(|rules| rules.trim() != "-P FORWARD ACCEPT")
+    let rules = || run("iptables", ["-w", "-S", "FORWARD"]);
+    has_iptables("filter") && rules().is_ok_and(|rules| rules.trim() != "-P FORWARD ACCEPT")
 }
 
-fn iptables_nat(network: &Network) -> Result<(), CloudError> {
-    let subnet = network.subnet.to_string();
-    let rule = ["POSTROUTING", "-s", &subnet, "!", "-o", network.bridge.as_str(), "-j", "MASQUERADE"];
-    if run("iptables", ["-w", "-t", "nat", "-C"].iter().chain(&rule)).is_ok() {
-        return Ok(());
+/// Has the machine this table of iptables? Asked in ways that do not bring it into being, where there is one.
+fn has_iptables(table: &str) -> bool {
+    let legacy = || std::fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|t| t.lines().any(|l| l == table));
+    let by_nft = || find("nft").is_none() || run("nft", ["list", "table", "ip", table]).is_ok();
+    find("iptables").is_some() && (legacy() || by_nft())
+}
+
+/// What `ruleset` says, for a machine without nft: the table, and the rule for it.
+fn iptables_rules<'a>(bridge: &'a str, subnet: &'a str, opened: &'a [String]) -> Vec<(&'static str, Vec<&'a str>)> {
+    let masquerade = vec!["POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"];
+    let mut rules = vec![("nat", masquerade)];
+    // The comment is by which they are found again.
+    let ours = ["-m", "comment", "--comment", bridge, "-j", "DROP"];
+    for uplink in opened {
+        rules.push(("filter", [&["FORWARD", "-i", uplink, "!", "-o", ANY_BRIDGE][..], &ours].concat()));
     }
-    run("iptables", ["-w", "-t", "nat", "-A"].iter().chain(&rule)).map(drop)
+    let fresh =
+        ["FORWARD", "!", "-i", bridge, "-o", bridge, "-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED"];
+    rules.push(("filter", [&fresh[..], &ours].concat()));
+    rules
+}
+
+/// iptables' way to say "an interface whose name begins so".
+const ANY_BRIDGE: &str = "ccs+";
+
+fn by_iptables(network: &Network, opened: &[String]) -> Result<(), CloudError> {
+    let subnet = network.subnet.to_string();
+    for (table, rule) in iptables_rules(network.bridge.as_str(), &subnet, opened) {
+        if run("iptables", ["-w", "-t", table, "-C"].iter().chain(&rule)).is_err() {
+            run("iptables", ["-w", "-t", table, "-A"].iter().chain(&rule))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what `open` made for this bridge, by whichever tool; the answer names it.
@@ -156,19 +179,15 @@ pub fn close(bridge: &BridgeName) -> Result<Vec<String>, CloudError> {
         run("nft", ["delete", "table", "ip", bridge])?;
         removed.push(format!("nftables table {bridge}"));
     }
-    if find("iptables").is_some() {
-        for table in ["nat", "filter"] {
-            removed.extend(close_iptables(table, bridge)?);
-        }
+    for table in ["nat", "filter"] {
+        removed.extend(close_iptables(table, bridge)?);
     }
     Ok(removed)
 }
 
 /// Deletes the rules that name the bridge.
 fn close_iptables(table: &str, bridge: &str) -> Result<Option<String>, CloudError> {
-    let exists = std::fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|t| t.lines().any(|l| l == table))
-        || (find("nft").is_some() && run("nft", ["list", "table", "ip", table]).is_ok());
-    if !exists {
+    if !has_iptables(table) {
         return Ok(None);
     }
     let rules = run("iptables", ["-w", "-t", table, "-S"])?;
@@ -215,6 +234,17 @@ mod tests {
           }
         }
         "#);
+    }
+
+    #[test]
+    fn iptables_rules_are_found_again_by_the_bridges_name() {
+        let opened = ["eth0".to_owned()];
+        let rules = iptables_rules("ccs00000001", "10.1.2.0/24", &opened);
+        assert_eq!(rules.len(), 3);
+        for (_, rule) in rules {
+            assert!(deletion(&format!("-A {}", rule.join(" ")), "ccs00000001").is_some(), "{rule:?}");
+        }
+        assert!(ANY_BRIDGE.strip_suffix('+') == Some(BridgeName::PREFIX));
     }
 
     #[test]

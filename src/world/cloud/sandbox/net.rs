@@ -75,7 +75,13 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Option<Vec<T>> {
 impl Machine {
     pub fn look() -> Result<Self, CloudError> {
         let routes = ["-json", "-4", "route", "show", "table", "all"];
-        Ok(Self { links: list(&["-json", "address", "show"])?, routes: list(&routes)? })
+        let mut links: Vec<Link> = list(&["-json", "address", "show"])?;
+        // Not every iproute2 tells it with the addresses.
+        for link in links.iter_mut().filter(|l| l.ifname.starts_with(BridgeName::PREFIX)) {
+            let path = Path::new("/sys/class/net").join(&link.ifname).join("ifalias");
+            link.ifalias = std::fs::read_to_string(path).ok().map(|alias| alias.trim().to_owned());
+        }
+        Ok(Self { links, routes: list(&routes)? })
     }
 
     /// Every IPv4 range that the machine uses or knows a way to.
@@ -86,6 +92,11 @@ impl Machine {
             _ => None,
         });
         own.chain(self.routes.iter().filter_map(|r| destination(&r.dst))).collect()
+    }
+
+    /// Is there any cluster's bridge, of whatever root folder?
+    pub fn has_clusters(&self) -> bool {
+        self.links.iter().any(|l| BridgeName::try_from(l.ifname.clone()).is_ok())
     }
 
     /// The interfaces that lead to the outside.
@@ -304,7 +315,7 @@ mod tests {
         let dir = Path::new("/x/clusters/a");
         let first = choose(&machine(), dir, &[], &[]).unwrap();
         assert_eq!(choose(&machine(), dir, &[], &[]).unwrap(), first, "the same again");
-        let second = choose(&machine(), dir, &[first.clone()], &[]).unwrap();
+        let second = choose(&machine(), dir, std::slice::from_ref(&first), &[]).unwrap();
         assert!(second.bridge != first.bridge && second.subnet != first.subnet);
         let resolver = first.gateway();
         assert!(!choose(&machine(), dir, &[], &[resolver]).unwrap().subnet.contains(&resolver));

@@ -19,13 +19,16 @@ use crate::world::cloud::CloudError;
 /// The cgroup, in each hierarchy, in which those of the hosts lie.
 pub const CGROUP: &str = "clusterctl-sandbox";
 
+/// Before the machine's name: a host's unit where the machine runs systemd.
+const UNIT: &str = "clusterctl-";
+
 /// systemd-nspawn ends with this when the host reboots itself, and is to be started again.
 const REBOOT: &str = "133";
 
 /// How long an ended host's processes may take to be gone: the kernel may still be writing for them.
 const GONE: Duration = Duration::from_secs(20);
 
-/// `$1` nspawn's arguments follow the cgroup folders and `--`. The loop itself waits in a group beside the
+/// Its arguments are the host's cgroups, `--`, and the command line that runs the host. The loop itself waits in a group beside the
 /// host's own; each nspawn is started in a fresh subshell that enters the host's.
 const SUPERVISE: &str = r#"
 set -eu
@@ -76,7 +79,7 @@ const WRITABLE: (&str, &str) = ("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network");
 pub fn start(dir: &HostDir, record: &HostRecord, machine: &str) -> Result<Mark, CloudError> {
     remove_traces(machine);
     let args = arguments(dir, record, machine);
-    if Path::new("/run/systemd/system").is_dir() {
+    if systemd_runs() {
         by_systemd(dir, machine, &args)?;
     } else {
         by_setsid(dir, machine, &args)?;
@@ -99,7 +102,7 @@ pub fn start(dir: &HostDir, record: &HostRecord, machine: &str) -> Result<Mark, 
 
 /// The host's nspawn, if it runs.
 pub fn running(dir: &HostDir) -> Option<Mark> {
-    process::nspawns(&dir.merged()).into_iter().map(|(mark, _)| mark).next()
+    process::nspawns(&dir.merged()).into_iter().next()
 }
 
 /// The console's last words.
@@ -142,7 +145,7 @@ fn by_systemd(dir: &HostDir, machine: &str, args: &[String]) -> Result<(), Cloud
 fn unit(dir: &HostDir, machine: &str, args: &[String]) -> Vec<String> {
     let log = dir.console();
     let mut words: Vec<String> = ["--quiet", "--collect", "--service-type=exec"].map(ToOwned::to_owned).to_vec();
-    words.push(format!("--unit=clusterctl-{machine}"));
+    words.push(format!("--unit={UNIT}{machine}"));
     words.push(format!("--setenv={}={}", WRITABLE.0, WRITABLE.1));
     for property in [
         "Delegate=yes".to_owned(),
@@ -165,10 +168,13 @@ fn unit(dir: &HostDir, machine: &str, args: &[String]) -> Vec<String> {
 /// Ends the host: asks it to power off and waits up to `grace`, then kills all that is left of it.
 pub fn stop(dir: &HostDir, record: Option<&HostRecord>, grace: Duration) -> Result<(), CloudError> {
     if !grace.is_zero() {
-        let nspawns: Vec<_> = process::nspawns(&dir.merged()).into_iter().map(|(mark, _)| mark).collect();
-        process::ask_to_end(&nspawns, grace);
+        process::ask_to_end(&process::nspawns(&dir.merged()), grace);
     }
     kill_below(dir.path())?;
+    if let Some(record) = record {
+        stop_units(&net::port(&record.network.bridge, record.address))?;
+        kill_below(dir.path())?;
+    }
     mounts::unmount_below(dir.path())?;
     if let Some(record) = record {
         let machine = net::port(&record.network.bridge, record.address);
@@ -180,11 +186,30 @@ pub fn stop(dir: &HostDir, record: Option<&HostRecord>, grace: Duration) -> Resu
 
 /// Kills every process of the hosts that lie at or below `dir`; the answer is how many.
 pub fn kill_below(dir: &Path) -> Result<usize, CloudError> {
-    let find = || process::nspawns(dir).into_iter().map(|(mark, _)| mark).chain(process::inside(dir)).collect();
+    let find = || process::runners(dir).into_iter().map(|(mark, _)| mark).chain(process::inside(dir)).collect();
     process::kill_all(GONE, find).map(|killed| killed.len()).map_err(|left| CloudError::Command {
         command: format!("kill -9 {}", left.iter().map(|m| m.pid().to_string()).collect::<Vec<_>>().join(" ")),
         detail: format!("these processes of hosts in {} do not end", dir.display()),
     })
+}
+
+/// Ends the units of hosts (a pattern may name many), so that none of them is started again. Their
+/// processes have been killed before: nothing has to be waited for.
+pub fn stop_units(machines: &str) -> Result<(), CloudError> {
+    if !systemd_runs() {
+        return Ok(());
+    }
+    command::run("systemctl", ["stop", "--quiet", &format!("{UNIT}{machines}.service")]).or_else(|e| {
+        // It also fails for a unit that is gone already; only one that is left matters.
+        let listed =
+            command::run("systemctl", ["list-units", "--plain", "--no-legend", &format!("{UNIT}{machines}.service")])?;
+        if listed.trim().is_empty() { Ok(String::new()) } else { Err(e) }
+    })?;
+    Ok(())
+}
+
+fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").is_dir()
 }
 
 /// Removes what systemd-nspawn and the hosts' systemd leave when they are killed: cgroups, and folders
@@ -224,5 +249,85 @@ fn remove_cgroup(dir: &Path) {
 pub fn remove_empty_cgroups() {
     for root in fitness::cgroup_roots() {
         let _ = fs::remove_dir(root.join(CGROUP));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::host::Role;
+    use crate::model::name::HostName;
+    use crate::world::cloud::sandbox::state::Network;
+
+    fn record() -> HostRecord {
+        let subnet = "10.1.2.0/24".parse().expect("a subnet");
+        HostRecord {
+            name: HostName::new("c-node-1").unwrap(),
+            role: Role::Node,
+            generation: "00".to_owned(),
+            address: "10.1.2.3".parse().unwrap(),
+            network: Network { bridge: BridgeName::from_hash(1), subnet },
+            base: "bookworm-1".to_owned(),
+            host_key: None,
+            process: None,
+        }
+    }
+
+    #[test]
+    fn a_unit_leaves_its_cgroup_alone_and_starts_again_after_a_reboot_only() {
+        let dir = HostDir::new(PathBuf::from("/x/hosts/c-node-1"));
+        let machine = "ccs00000001h3";
+        let words = unit(&dir, machine, &arguments(&dir, &record(), machine));
+        let (options, command) = words.split_at(words.iter().position(|w| w == "--").unwrap());
+        for option in [
+            "--unit=clusterctl-ccs00000001h3",
+            "--collect",
+            "--property=Delegate=yes",
+            "--property=KillMode=mixed",
+            "--property=RestartForceExitStatus=133",
+            "--property=StandardOutput=append:/x/hosts/c-node-1/console.log",
+        ] {
+            assert!(options.iter().any(|o| o == option), "{option}: {options:?}");
+        }
+        assert!(command[1].ends_with("nsenter") && command[2] == "--net=/run/netns/ccs00000001h3", "{command:?}");
+        assert!(command.iter().any(|w| w == "--directory=/x/hosts/c-node-1/merged"));
+        assert!(command.iter().any(|w| w == "--hostname=c-node-1"));
+    }
+
+    /// Runs the loop with folders in place of cgroups and a script in place of nspawn.
+    fn supervise(script: &str) -> (Option<i32>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let [group, count] = ["group", "count"].map(|name| dir.path().join(name));
+        let status = Command::new("sh")
+            .args(["-c", SUPERVISE, "clusterctl-sandbox"])
+            .arg(&group)
+            .args(["--", "sh", "-c", script])
+            .arg(&count)
+            .status()
+            .unwrap();
+        assert!(group.join("loop/cgroup.procs").is_file() && group.join("host/cgroup.procs").is_file());
+        (status.code(), fs::read_to_string(count).unwrap())
+    }
+
+    #[test]
+    fn a_host_that_reboots_is_started_again() {
+        let (code, runs) = supervise(r#"echo x >> "$0"; [ "$(wc -l < "$0")" = 3 ] || exit 133"#);
+        assert_eq!((code, runs.as_str()), (Some(0), "x\nx\nx\n"));
+    }
+
+    #[test]
+    fn a_host_that_is_killed_is_not() {
+        let (code, runs) = supervise(r#"echo x >> "$0"; kill -9 $$"#);
+        assert_eq!((code, runs.as_str()), (Some(137), "x\n"));
+    }
+
+    #[test]
+    fn a_killed_hosts_cgroups_go_from_below() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = dir.path().join("group");
+        fs::create_dir_all(group.join("a/b/c")).unwrap();
+        fs::create_dir_all(group.join("d")).unwrap();
+        remove_cgroup(&group);
+        assert!(!group.exists());
     }
 }

@@ -71,25 +71,40 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The folder that a command line of systemd-nspawn boots, if it is one.
-fn nspawn_directory(cmdline: &[u8]) -> Option<PathBuf> {
-    let mut args = cmdline.split(|b| *b == 0);
-    let program = std::str::from_utf8(args.next()?).ok()?;
-    if Path::new(program).file_name()? != "systemd-nspawn" {
-        return None;
-    }
-    let folder = args.find_map(|a| a.strip_prefix(b"--directory="))?;
-    Some(PathBuf::from(std::str::from_utf8(folder).ok()?))
+/// What a command line has to do with running a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    Nspawn,
+    /// Those that start it, and again after a reboot.
+    Starter,
 }
 
-/// The running systemd-nspawn processes whose folder lies at or below `dir`, with that folder.
-pub fn nspawns(dir: &Path) -> Vec<(Mark, PathBuf)> {
+/// The folder that a command line boots, and as what, if it does.
+fn boots(cmdline: &[u8]) -> Option<(Runner, PathBuf)> {
+    let mut args = cmdline.split(|b| *b == 0);
+    let program = std::str::from_utf8(args.next()?).ok()?;
+    let runner = match Path::new(program).file_name()?.to_str()? {
+        "systemd-nspawn" => Runner::Nspawn,
+        "sh" | "setsid" | "nsenter" => Runner::Starter,
+        _ => return None,
+    };
+    let folder = args.find_map(|a| a.strip_prefix(b"--directory="))?;
+    Some((runner, PathBuf::from(std::str::from_utf8(folder).ok()?)))
+}
+
+/// The processes that run a host whose folder lies at or below `dir`.
+pub fn runners(dir: &Path) -> Vec<(Mark, Runner)> {
     let one = |pid: i32| {
-        let folder = nspawn_directory(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)?;
+        let (runner, folder) = boots(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)?;
         folder.starts_with(dir).then_some(())?;
-        Some((Mark::of(pid)?, folder))
+        Some((Mark::of(pid)?, runner))
     };
     pids().filter_map(one).collect()
+}
+
+/// Of these, the systemd-nspawn processes.
+pub fn nspawns(dir: &Path) -> Vec<Mark> {
+    runners(dir).into_iter().filter(|(_, runner)| *runner == Runner::Nspawn).map(|(mark, _)| mark).collect()
 }
 
 /// The processes whose root is an overlay with its upper folder below `dir`: those inside of hosts.
@@ -103,7 +118,8 @@ pub fn inside(dir: &Path) -> Vec<Mark> {
         }
         let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
         // Another service's private namespace may hold our mounts as well, but not as its root.
-        let root = |m: &mounts::Mount| m.point == Path::new("/") && m.upper().is_some_and(|u| Path::new(u).starts_with(dir));
+        let root =
+            |m: &mounts::Mount| m.point == Path::new("/") && m.upper().is_some_and(|u| Path::new(u).starts_with(dir));
         mounts::parse(&text).iter().any(root).then_some(())?;
         Mark::of(pid)
     };
@@ -178,17 +194,18 @@ mod tests {
     }
 
     #[test]
-    fn only_nspawns_directory_counts() {
-        let line = |args: &[&str]| args.join("\0").into_bytes();
-        let folder = Some(PathBuf::from("/srv/x/merged"));
+    fn only_what_boots_a_folder_counts() {
+        let line = |args: &[&str]| boots(&args.join("\0").into_bytes());
         let given = "--directory=/srv/x/merged";
-        assert_eq!(nspawn_directory(&line(&["/usr/bin/systemd-nspawn", "--quiet", given, ""])), folder);
-        assert_eq!(nspawn_directory(&line(&["systemd-nspawn", given])), folder);
-        assert_eq!(nspawn_directory(&line(&["vi", given])), None);
-        assert_eq!(nspawn_directory(&line(&["systemd-nspawn-x", given])), None);
-        assert_eq!(nspawn_directory(&line(&["systemd-nspawn", "--boot"])), None);
-        assert_eq!(nspawn_directory(b""), None);
-        assert_eq!(nspawn_directory(b"systemd-nspawn\0--directory=\xff\xfe"), None);
+        let folder = || PathBuf::from("/srv/x/merged");
+        assert_eq!(line(&["/usr/bin/systemd-nspawn", "--quiet", given, ""]), Some((Runner::Nspawn, folder())));
+        assert_eq!(line(&["systemd-nspawn", given]), Some((Runner::Nspawn, folder())));
+        assert_eq!(line(&["/bin/sh", "-c", "x", "systemd-nspawn", given]), Some((Runner::Starter, folder())));
+        assert_eq!(line(&["vi", given]), None);
+        assert_eq!(line(&["systemd-nspawn-x", given]), None);
+        assert_eq!(line(&["systemd-nspawn", "--boot"]), None);
+        assert_eq!(boots(b""), None);
+        assert_eq!(boots(b"systemd-nspawn\0--directory=\xff\xfe"), None);
     }
 
     #[test]
@@ -206,7 +223,8 @@ mod tests {
         let mark = Mark::of(i32::try_from(child.id()).unwrap()).unwrap();
         Mark { start: mark.start + 1, ..mark.clone() }.signal(Signal::KILL);
         assert!(mark.is_alive());
-        let killed = kill_all(Duration::from_secs(10), || Some(mark.clone()).filter(Mark::is_alive).into_iter().collect());
+        let killed =
+            kill_all(Duration::from_secs(10), || Some(mark.clone()).filter(Mark::is_alive).into_iter().collect());
         assert_eq!(killed.unwrap(), BTreeSet::from([mark.clone()]));
         assert!(!mark.is_alive());
         child.wait().unwrap();

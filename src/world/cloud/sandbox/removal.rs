@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use super::state::{BridgeName, HostRecord};
-use super::{mounts, nat, net, nspawn, site, state};
+use super::{fitness, mounts, nat, net, nspawn, site};
 use crate::model::event::{Doing, Events};
 use crate::model::host::HostId;
-use crate::model::name::ClusterName;
 use crate::world::cloud::{CloudError, Removed};
 
 /// How long a host may take to power off by itself.
@@ -40,9 +39,7 @@ impl site::Site {
     }
 
     pub fn destroy(&self, events: &Events) -> Result<Removed, CloudError> {
-        if !self.root.exists() {
-            return Ok(Removed::default());
-        }
+        // Also when there is no folder any more: hosts run on without it.
         let lock = self.lock(events)?;
         let dir = self.dir();
         let hosts = self.host_names()?;
@@ -61,6 +58,8 @@ impl site::Site {
             count => others.push(format!("{count} mounts")),
         }
         others.extend(self.remove_network(&records)?);
+        // What a unit of the machine's systemd started again meanwhile; its unit is stopped now.
+        nspawn::kill_below(&dir)?;
         if dir.exists() {
             mounts::remove_tree(&dir)?;
             others.push(format!("folder {}", dir.display()));
@@ -70,20 +69,21 @@ impl site::Site {
         }
         others.extend(self.leave()?);
         lock.remove();
-        // Goes only when it is empty.
-        let _ = std::fs::remove_dir(self.root.join(site::CLUSTERS));
+        // Goes only when it is empty, without a base tree.
+        let _ = std::fs::remove_dir(&self.root);
         Ok(Removed { hosts, others })
     }
 
     fn remove_network(&self, records: &[HostRecord]) -> Result<Vec<String>, CloudError> {
         let mut bridges: Vec<BridgeName> = records.iter().map(|r| r.network.bridge.clone()).collect();
         bridges.extend(self.network(records)?.map(|n| n.bridge));
-        let _lock = self.machine_lock()?;
+        let _lock = Self::machine_lock()?;
         let removed = net::remove(&self.dir(), &bridges)?;
         bridges.extend(removed.bridges);
         bridges.sort();
         bridges.dedup();
         for bridge in &bridges {
+            nspawn::stop_units(&format!("{}h*", bridge.as_str()))?;
             nspawn::remove_all_traces(bridge);
         }
         Ok(removed.what)
@@ -91,13 +91,13 @@ impl site::Site {
 
     /// With the last cluster goes what all of them shared, the base tree aside.
     fn leave(&self) -> Result<Vec<String>, CloudError> {
-        let lock = self.machine_lock()?;
-        let left: Vec<ClusterName> = state::names(&self.root.join(site::CLUSTERS))?;
-        if !left.is_empty() {
+        let lock = Self::machine_lock()?;
+        fitness::remove_probe(&self.root)?;
+        if net::Machine::look()?.has_clusters() {
             return Ok(Vec::new());
         }
         nspawn::remove_empty_cgroups();
-        let closed = nat::close_forwarding(&self.forwarding_record())?;
+        let closed = nat::close_forwarding(&Self::forwarding_record())?;
         lock.remove();
         Ok(closed)
     }

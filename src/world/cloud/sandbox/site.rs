@@ -17,10 +17,16 @@ use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
 use crate::model::name::{ClusterName, HostName};
 use crate::world::cloud::CloudError;
 
+/// What is the machine's rather than one root folder's: its network. Gone after a reboot, as the network is.
+const MACHINE: &str = "/run/clusterctl-sandbox";
+
 pub const CLUSTERS: &str = "clusters";
 
 /// Between two looks at a booting host.
 const POLL: Duration = Duration::from_millis(20);
+
+/// As long as no process of a host may be seen before it counts as ended.
+const REBOOTING: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Site {
@@ -56,25 +62,25 @@ impl Site {
     }
 
     /// Guards what all clusters of the machine share. Taken after a cluster's own lock, never before it.
-    pub fn machine_lock(&self) -> Result<Lock, CloudError> {
-        Lock::take(&self.root.join(".lock"), || {})
+    pub fn machine_lock() -> Result<Lock, CloudError> {
+        Lock::take(&Path::new(MACHINE).join("lock"), || {})
     }
 
     /// Guards the cluster's own folder, beside which it lies so that it can outlive it.
     pub fn lock(&self, events: &Events) -> Result<Lock, CloudError> {
         let path = self.root.join(CLUSTERS).join(format!(".{}.lock", self.cluster));
-        let dir = self.root.join(CLUSTERS);
-        std::fs::create_dir_all(&dir).map_err(|e| file_error("making", &dir, e))?;
         Lock::take(&path, || events.note(None, "waiting for another clusterctl that works on this cluster"))
     }
 
     /// Where settings of the machine that we changed are written down.
-    pub fn forwarding_record(&self) -> PathBuf {
-        self.root.join("forwarding.json")
+    pub fn forwarding_record() -> PathBuf {
+        Path::new(MACHINE).join("forwarding.json")
     }
 
     pub fn prepare(&self, events: &Events) -> Result<(), CloudError> {
+        let lock = Self::machine_lock()?;
         fitness::check(&self.root, base::is_built(&self.base))?;
+        drop(lock);
         base::ensure(&self.base, events)
     }
 
@@ -151,14 +157,20 @@ impl Site {
     pub fn wait(&self, id: &HostId, deadline: Instant) -> Result<Host, CloudError> {
         let record = self.by_id(id)?.ok_or_else(|| CloudError::NoSuchHost { id: id.clone() })?;
         let (host, dir) = (record.name.clone(), self.host_dir(&record.name));
+        let mut gone_since = None;
         let address = SocketAddr::from((record.address, 22));
         loop {
             let seen = match banner(address) {
                 Ok(()) => return Ok(self.host(&record, true)),
                 Err(e) => e,
             };
-            if self.process(&record).is_none() {
-                let what = format!("it ended while it booted; its console's last words: {}", nspawn::said(&dir));
+            gone_since = match self.process(&record) {
+                Some(_) => None,
+                None => gone_since.or_else(|| Some(Instant::now())),
+            };
+            // A host that reboots itself has no process for a moment.
+            if gone_since.is_some_and(|since| since.elapsed() >= REBOOTING) {
+                let what = format!("it has ended; its console's last words: {}", nspawn::said(&dir));
                 return Err(CloudError::Host { host, what, log: Some(dir.console()) });
             }
             if Instant::now() >= deadline {

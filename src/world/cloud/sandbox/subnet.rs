@@ -5,11 +5,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 /// The private ranges (RFC 1918) as runs of /24: first network and how many.
-const RANGES: [(Ipv4Addr, u32); 3] = [
-    (Ipv4Addr::new(10, 0, 0, 0), 65_536),
-    (Ipv4Addr::new(172, 16, 0, 0), 4_096),
-    (Ipv4Addr::new(192, 168, 0, 0), 256),
-];
+const RANGES: [(Ipv4Addr, u32); 3] =
+    [(Ipv4Addr::new(10, 0, 0, 0), 65_536), (Ipv4Addr::new(172, 16, 0, 0), 4_096), (Ipv4Addr::new(192, 168, 0, 0), 256)];
 
 /// A private /24 that overlaps nothing of `taken`. `seed` says where in each range the search begins, so
 /// that a cluster tends to get the same subnet again.

@@ -8,11 +8,12 @@ use super::{file_error, mounts};
 use crate::world::cloud::CloudError;
 
 /// Units that a host in a sandbox has no use for; they cost time at boot or wake up later.
-const MASKED: [&str; 22] = [
+const MASKED: [&str; 24] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "console-getty.service",
     "container-getty@.service",
+    "dev-hugepages.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
@@ -20,13 +21,14 @@ const MASKED: [&str; 22] = [
     "getty.target",
     "getty@.service",
     "hwclock.service",
+    "sys-fs-fuse-connections.mount",
     "systemd-firstboot.service",
     "systemd-hwdb-update.service",
     "systemd-journal-catalog-update.service",
-    "systemd-logind.service",
     "systemd-machine-id-commit.service",
     "systemd-networkd.service",
     "systemd-pstore.service",
+    "systemd-remount-fs.service",
     "systemd-sysusers.service",
     "systemd-update-done.service",
     "systemd-update-utmp.service",
@@ -67,6 +69,8 @@ pub fn set_up(tree: &Path) -> Result<(), CloudError> {
         let _ = fs::remove_file(&link);
         symlink("/dev/null", &link).map_err(|e| file_error("masking", &link, e))?;
     }
+    // Started when somebody asks for it (`systemctl reboot` does), not at boot.
+    let _ = fs::remove_file(tree.join("usr/lib/systemd/system/multi-user.target.wants/systemd-logind.service"));
     put(&tree.join("etc/ssh/sshd_config.d/10-clusterctl.conf"), SSHD)?;
     put(&units.join("ssh.service.d/10-clusterctl.conf"), SSH_EARLY)?;
     put(&tree.join("etc/systemd/journald.conf.d/10-clusterctl.conf"), JOURNAL)?;
