@@ -102,6 +102,12 @@ pub enum EventKind {
         done: u64,
         total: u64,
     },
+    /// Bytes of one of several downloads that run side by side.
+    Fetched {
+        artifact: ArtifactId,
+        done: u64,
+        total: u64,
+    },
     /// The running step ended well. `changed`: it changed something.
     Ended {
         #[serde(flatten)]
@@ -174,6 +180,11 @@ impl Events {
 
     pub fn progress(&self, host: Option<&HostName>, done: u64, total: u64) {
         self.emit(host, EventKind::Progress { done, total });
+    }
+
+    /// Bytes of one artifact; several may be on their way at once.
+    pub fn fetched(&self, artifact: &ArtifactId, done: u64, total: u64) {
+        self.emit(None, EventKind::Fetched { artifact: artifact.clone(), done, total });
     }
 
     pub fn warn(&self, host: Option<&HostName>, message: impl Into<String>) {
