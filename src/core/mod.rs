@@ -2,8 +2,11 @@
 //! files, no clock, no environment. Knows only `model`.
 
 pub mod dialect;
+pub mod install;
 pub mod names;
 pub mod plan;
+pub mod release;
 pub mod render;
 pub mod select;
+pub mod specfile;
 pub mod templates;

@@ -1,0 +1,1 @@
+//! The installer's wire format (being written).
