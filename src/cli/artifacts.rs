@@ -47,6 +47,14 @@ pub async fn run(global: Global, verb: ArtifactsVerb) -> Result<u8> {
     let cache = Cache::open(paths.artifacts())?;
     match verb {
         ArtifactsVerb::List => {
+            for broken in cache.broken()? {
+                ui.warn(&format!(
+                    "{} in {} is broken and not used: {}",
+                    broken.id,
+                    broken.path.display(),
+                    broken.reason
+                ));
+            }
             ui.show(&ArtifactsReport(&cache.list()?), &ui.view())?;
             Ok(exit::OK)
         }
@@ -55,20 +63,23 @@ pub async fn run(global: Global, verb: ArtifactsVerb) -> Result<u8> {
             if args.sha256.is_some() && args.files.len() > 1 {
                 anyhow::bail!(super::Usage("--sha256 goes with one file".to_owned()));
             }
+            let reporter = context::reporter(&global, &ui)?;
             let mut imported = Vec::new();
             for file in &args.files {
-                let artifact = cache.import(file, args.sha256.as_ref()).await;
+                let artifact = cache.import_telling(file, args.sha256.as_ref(), &reporter.events()).await;
                 imported.push(artifact.with_context(|| format!("importing {}", file.display()))?);
             }
+            reporter.finish();
             ui.show(&ArtifactsReport(&imported), &ui.view())?;
             Ok(exit::OK)
         }
         ArtifactsVerb::Prune => {
             let versions = context::spec_or_default(&global, &paths)?.versions;
-            let keep: Vec<ArtifactId> = [Arch::Amd64, Arch::Arm64].iter().flat_map(|arch| ids(&versions, *arch)).collect();
+            let keep: Vec<ArtifactId> =
+                [Arch::Amd64, Arch::Arm64].iter().flat_map(|arch| ids(&versions, *arch)).collect();
             let removed = cache.prune(&keep)?;
-            for (id, bytes) in &removed {
-                ui.note(&format!("removed {id} ({} MiB)", bytes >> 20));
+            for pruned in &removed {
+                ui.note(&format!("removed {pruned} ({} MiB)", pruned.bytes >> 20));
             }
             if removed.is_empty() {
                 ui.note("nothing to remove");

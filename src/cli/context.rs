@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lock::{self, ClusterLock};
 use super::paths::Paths;
-use super::{Global, templates};
+use super::{Global, connector::connector, templates};
 use crate::core::render::{PROMETHEUS_PORT, Renderer};
 use crate::core::specfile;
 use crate::engine::Limits;
@@ -20,8 +20,7 @@ use crate::ui::progress::{LogFile, system_clock};
 use crate::ui::{Document, Question, Reporter, Ui, View};
 use crate::world::artifacts::{Cache, Sources};
 use crate::world::cloud::{Cloud, Inventory, Sandbox};
-use crate::world::remote::Connector;
-use crate::world::remote::ssh::SshConnector;
+use crate::world::remote::{Connector, openssh};
 
 /// The name of the sandbox cluster where nobody names one.
 const DEFAULT_SANDBOX: &str = "sandbox";
@@ -51,7 +50,8 @@ impl Session {
     pub fn open(global: Global, verb: &str) -> Result<Self> {
         let paths = Paths::from_environment()?;
         let ui = global.ui();
-        let spec = choose_spec(&global, &paths, verb)?;
+        let mut spec = choose_spec(&global, &paths, verb)?;
+        trust_known_hosts(&mut spec, &paths);
         let cancel = super::signals::token(&ui);
         let reporter = reporter(&global, &ui)?;
         let renderer = match &spec.templates {
@@ -167,7 +167,7 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     if global.cluster.is_none() && default.exists() {
         return read_spec(default, paths);
     }
-    if paths.sandbox.join(name.as_str()).exists() {
+    if paths.sandbox_cluster(&name).exists() {
         return Ok(Spec::sandbox(name));
     }
     bail!(crate::cli::Usage(format!(
@@ -191,6 +191,18 @@ fn read_spec(file: &Path, paths: &Paths) -> Result<Spec> {
         }
     }
     Ok(spec)
+}
+
+/// Whom the user's own ssh knows, clusterctl knows too: keys in their known_hosts vouch for hosts of the
+/// inventory that have none in the spec.
+fn trust_known_hosts(spec: &mut Spec, paths: &Paths) {
+    let file = paths.home.join(".ssh/known_hosts");
+    let port = spec.ssh.port;
+    if let ProviderSpec::Inventory { hosts } = &mut spec.provider {
+        for host in hosts.iter_mut().filter(|host| host.host_keys.is_empty()) {
+            host.host_keys = openssh::known_keys(&file, &host.address, host.port.or(port).unwrap_or(22));
+        }
+    }
 }
 
 /// Progress on stderr, and all of it in the log file where one is named.

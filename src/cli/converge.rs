@@ -17,10 +17,15 @@ use crate::model::plan::Plan;
 use crate::model::report::{Failure, HostOutcome, HostResult, Millis, RunReport};
 
 /// Connects to `hosts` and reads their facts, with a warning for each clock that is off.
-pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> (Vec<Observed>, Vec<HostOutcome>) {
+pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> Result<(Vec<Observed>, Vec<HostOutcome>)> {
     session.events.phase(Phase::Observe);
     let spec = &session.spec;
-    let query = |host: &Host| planning::query(&render::layout(&session.renderer, spec, &host.name, host.role));
+    let mut queries = std::collections::BTreeMap::new();
+    for host in &hosts {
+        let wanted = render::layout(&session.renderer, spec, &host.name, host.role)?;
+        queries.insert(host.name.clone(), planning::query(&wanted));
+    }
+    let query = |host: &Host| queries.get(&host.name).cloned().unwrap_or_default();
     let connector = session.connector.as_ref();
     let (observed, failed) = observe(hosts, connector, &query, rehash, &session.limits, &session.events).await;
     let now = jiff::Timestamp::now().as_second();
@@ -29,7 +34,7 @@ pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> (Vec<Obs
             session.events.warn(Some(&host.host.name), problem);
         }
     }
-    (observed, failed)
+    Ok((observed, failed))
 }
 
 /// The artifacts for these hosts, from the cache or fetched into it.
@@ -89,7 +94,7 @@ pub async fn converge(
     let converging: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
     let servers = all.iter().filter(|host| host.role.is_server() && host.state.is_running());
     let asked: Vec<Host> = servers.filter(|server| !converging.contains(&server.name)).cloned().collect();
-    let (observed, unreached) = look(session, hosts.into_iter().chain(asked).collect(), rehash).await;
+    let (observed, unreached) = look(session, hosts.into_iter().chain(asked).collect(), rehash).await?;
     failed.extend(unreached);
 
     let asking = session.asks_before_changes();

@@ -7,6 +7,7 @@ use super::context::Session;
 use super::{Global, converge};
 use crate::core::select;
 use crate::engine::launch::launch;
+use crate::model::event::Phase;
 use crate::model::host::Host;
 use crate::model::spec::ProviderSpec;
 
@@ -32,6 +33,10 @@ pub async fn run(global: Global, args: JoinNodeArgs) -> Result<u8> {
         bail!("no server of {} runs, so there is nothing to join: run `clusterctl up` first", session.spec.cluster);
     }
     let joining = select::to_join(&session.spec.cluster, &all, args.count);
+    if !joining.is_empty() {
+        session.events.phase(Phase::Prepare);
+        session.cloud.prepare(&session.events).await?;
+    }
     let (launched, failed) = launch(session.cloud.as_ref(), &joining, &session.limits, &session.events).await;
     all.extend(launched.iter().cloned());
     converge::converge(&session, &all, launched, failed, begun, false).await

@@ -29,15 +29,19 @@ pub fn take(path: &Path, cluster: &ClusterName, command: &str) -> Result<Cluster
         .write(true)
         .open(path)
         .with_context(|| format!("opening {}", path.display()))?;
-    if fs4::FileExt::try_lock(&file).is_err() {
+    if file.try_lock().is_err() {
         let mut holder = String::new();
-        let _ = file.by_ref().take(300).read_to_string(&mut holder);
+        let _ = (&file).take(300).read_to_string(&mut holder);
         let holder = holder.trim();
         let holder = if holder.is_empty() { "another clusterctl" } else { holder };
         bail!("{cluster} is being changed by {holder}; wait until it ends");
     }
     file.set_len(0).with_context(|| format!("writing {}", path.display()))?;
-    let line = format!("`clusterctl {command}` (process {}) since {}", std::process::id(), jiff::Zoned::now().round(jiff::Unit::Second)?);
+    let line = format!(
+        "`clusterctl {command}` (process {}) since {}",
+        std::process::id(),
+        jiff::Zoned::now().round(jiff::Unit::Second)?
+    );
     file.write_all(line.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
     Ok(ClusterLock { _file: file })
 }

@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod completions;
+mod connector;
 mod context;
 mod converge;
 mod down;

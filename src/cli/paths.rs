@@ -11,6 +11,8 @@ use crate::model::name::ClusterName;
 #[derive(Debug, Clone)]
 pub struct Paths {
     pub home: PathBuf,
+    /// The user's login name: who logs in to a host where nothing says otherwise, as with ssh.
+    pub user: String,
     /// Artifacts: `$CLUSTERCTL_CACHE_DIR`, else `clusterctl` in `$XDG_CACHE_HOME` (`~/.cache`).
     pub cache: PathBuf,
     /// known_hosts, locks: `$CLUSTERCTL_STATE_DIR`, else `clusterctl` in `$XDG_STATE_HOME` (`~/.local/state`).
@@ -25,6 +27,10 @@ impl Paths {
         let named = |variable: &str| std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
         Ok(Self {
             home: base.home_dir().to_owned(),
+            user: ["USER", "LOGNAME"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok())
+                .unwrap_or_else(|| "root".to_owned()),
             cache: named("CLUSTERCTL_CACHE_DIR").unwrap_or_else(|| base.cache_dir().join("clusterctl")),
             state: named("CLUSTERCTL_STATE_DIR").unwrap_or_else(|| {
                 base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("clusterctl")
@@ -35,6 +41,11 @@ impl Paths {
 
     pub fn artifacts(&self) -> PathBuf {
         self.cache.join("artifacts")
+    }
+
+    /// The folder of one sandbox cluster.
+    pub fn sandbox_cluster(&self, cluster: &ClusterName) -> PathBuf {
+        self.sandbox.join("clusters").join(cluster.as_str())
     }
 
     /// The folder of one cluster's local state.

@@ -20,10 +20,9 @@ pub async fn run(global: Global, args: StatusArgs) -> Result<u8> {
     let session = Session::open(global, "status")?;
     let hosts: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
     let running: Vec<Host> = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
-    let (observed, unreached) = converge::look(&session, running, false).await;
+    let (observed, unreached) = converge::look(&session, running, false).await?;
     let answers = ask_servers(&observed).await;
-    let report =
-        report(&session.spec.cluster, session.spec.provider.as_str(), &hosts, &observed, &unreached, answers);
+    let report = report(&session.spec.cluster, session.spec.provider.as_str(), &hosts, &observed, &unreached, answers);
     session.show(&report, args.all)?;
     let well = report.problems.is_empty() && report.hosts.iter().all(|host| host.problem.is_none());
     Ok(if well { exit::OK } else { exit::HOSTS_FAILED })

@@ -7,6 +7,7 @@ use super::context::Session;
 use super::{Global, converge};
 use crate::core::select;
 use crate::engine::launch::launch;
+use crate::model::event::Phase;
 use crate::model::host::Host;
 
 /// Make the cluster as its spec says: launch what is missing, install, and verify
@@ -26,6 +27,10 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let _lock = session.lock("up")?;
     let existing = session.cloud.list().await?;
     let missing = select::to_launch(&session.spec, &existing);
+    if !missing.is_empty() {
+        session.events.phase(Phase::Prepare);
+        session.cloud.prepare(&session.events).await?;
+    }
     let (launched, failed) = launch(session.cloud.as_ref(), &missing, &session.limits, &session.events).await;
     let mut hosts: Vec<Host> = existing
         .into_iter()

@@ -126,6 +126,7 @@ impl Watch for InstallWatch {
                 }
                 seen.lines.push(text);
             }
+            InstallerLine::Warning(text) => self.events.warn(Some(&self.host), text),
             InstallerLine::Done { .. } => seen.done = true,
         }
     }

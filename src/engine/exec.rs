@@ -45,8 +45,13 @@ async fn run(
     limits: &Limits,
     events: &Events,
 ) -> ExecOutcome {
-    let mut outcome =
-        ExecOutcome { host: host.name.clone(), status: None, stdout: String::new(), stderr: String::new(), problem: None };
+    let mut outcome = ExecOutcome {
+        host: host.name.clone(),
+        status: None,
+        stdout: String::new(),
+        stderr: String::new(),
+        problem: None,
+    };
     let remote = match connector.connect(host, Instant::now() + limits.connect, events).await {
         Ok(remote) => remote,
         Err(error) => {

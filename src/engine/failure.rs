@@ -74,10 +74,12 @@ fn connect_hint(error: &ConnectError) -> Option<String> {
 pub fn of_remote(step: &str, error: &RemoteError) -> HostResult {
     let hint = match error {
         RemoteError::Cancelled { .. } => return HostResult::Interrupted { step: step.to_owned() },
-        RemoteError::Sudo { .. } => Some(
-            "allow the user sudo without a password, log in as root, or run with --ask-sudo-password".to_owned(),
-        ),
-        RemoteError::Lost { .. } => Some("running the command again converges: no file is left half-written".to_owned()),
+        RemoteError::Sudo { .. } => {
+            Some("allow the user sudo without a password, log in as root, or run with --ask-sudo-password".to_owned())
+        }
+        RemoteError::Lost { .. } => {
+            Some("running the command again converges: no file is left half-written".to_owned())
+        }
         _ => None,
     };
     HostResult::Failed(Failure { hint, ..plain(step, chain(error)) })

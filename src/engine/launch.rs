@@ -22,8 +22,7 @@ pub async fn launch(
         return (Vec::new(), Vec::new());
     }
     events.phase(Phase::Launch);
-    let launches: Vec<Launch> =
-        wanted.iter().map(|host| Launch { name: host.name.clone(), role: host.role }).collect();
+    let launches: Vec<Launch> = wanted.iter().map(|host| Launch { name: host.name.clone(), role: host.role }).collect();
     let begun = cloud.launch(&launches, events).await;
     let deadline = Instant::now() + limits.boot;
     let waits = wanted.iter().zip(begun).map(|(wanted, begun)| async move {

@@ -78,10 +78,8 @@ async fn look(
     events.began(Some(&host.name), Doing::ReadFacts);
     let (line, stdin) = install::facts_command(&query(host), rehash);
     let command = Command { line, stdin: vec![Part::Bytes(stdin)], timeout: limits.facts, root: true };
-    let output = remote
-        .run(command, Arc::new(Unwatched))
-        .await
-        .map_err(|error| failure::of_remote("read facts", &error))?;
+    let output =
+        remote.run(command, Arc::new(Unwatched)).await.map_err(|error| failure::of_remote("read facts", &error))?;
     if output.status != 0 {
         let mut failed = failure::plain("read facts", format!("the command exited {}", output.status));
         failed.lines = last_lines(&output.stderr, 10);

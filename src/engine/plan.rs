@@ -125,11 +125,7 @@ async fn plan_host<'a>(
     Planned { on, plan: host_plan, manifest }
 }
 
-async fn fetch_texts(
-    on: &Observed,
-    paths: &[HostPath],
-    limits: &Limits,
-) -> Result<BTreeMap<HostPath, String>, String> {
+async fn fetch_texts(on: &Observed, paths: &[HostPath], limits: &Limits) -> Result<BTreeMap<HostPath, String>, String> {
     let (line, stdin) = install::texts_command(paths);
     let command = Command { line, stdin: vec![Part::Bytes(stdin)], timeout: limits.facts, root: true };
     let output = on.remote.run(command, Arc::new(Unwatched)).await.map_err(|error| error.to_string())?;

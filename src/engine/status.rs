@@ -48,13 +48,13 @@ pub fn report(
                 problems.push(format!("Consul has no leader (asked {server})"));
             }
             problems.extend(answers.consul_problem.iter().map(|problem| format!("{server}: Consul: {problem}")));
-            problems.extend(answers.prometheus_problem.iter().map(|problem| format!("{server}: Prometheus: {problem}")));
+            problems
+                .extend(answers.prometheus_problem.iter().map(|problem| format!("{server}: Prometheus: {problem}")));
             (answers, problems)
         }
         Err(problems) => (Answers::default(), problems),
     };
-    let hosts: Vec<HostStatus> =
-        hosts.iter().map(|host| host_status(host, observed, unreached, &answers)).collect();
+    let hosts: Vec<HostStatus> = hosts.iter().map(|host| host_status(host, observed, unreached, &answers)).collect();
     if hosts.is_empty() {
         problems = vec!["the cluster has no hosts: `clusterctl up` makes them".to_owned()];
     }

@@ -204,6 +204,8 @@ pub struct Check {
     /// these paths are what the shadow tree holds.
     pub covers: Vec<HostPath>,
     pub argv: Vec<Word>,
+    /// A line of its output with one of these is shown as a warning, though the program accepts the file.
+    pub complaints: Vec<String>,
 }
 
 /// All that is wanted on one host.

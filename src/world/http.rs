@@ -40,7 +40,8 @@ pub struct Endpoint {
 pub async fn get<T: DeserializeOwned>(remote: &dyn Remote, at: Endpoint, path: &str) -> Result<T, ApiError> {
     let host = std::net::SocketAddr::new(at.address, at.port);
     // With version 1.0 the end of the connection is the end of the body: no chunks, nothing kept alive.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: clusterctl\r\nAccept: application/json\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: clusterctl\r\nAccept: application/json\r\n\r\n");
     let answer = remote.exchange(at.address, at.port, request.into_bytes(), TIMEOUT).await;
     let answer = answer.map_err(|error| match error {
         RemoteError::NotListening { .. } => ApiError::NotListening { port: at.port },

@@ -68,7 +68,8 @@ fn a_change_touches_what_depends_on_it() {
     assert!(plan.stdout.contains("-  scrape_interval: 5s") && plan.stdout.contains("+  scrape_interval: 2s"), "{plan}");
     cluster.run_with(&spec, &["up"]).expect(0);
     let after = cluster.processes();
-    let restarted: Vec<_> = before.iter().zip(&after).filter(|(b, a)| b != a).map(|(b, _)| (&b.0[..], &b.1[..])).collect();
+    let restarted: Vec<_> =
+        before.iter().zip(&after).filter(|(b, a)| b != a).map(|(b, _)| (&b.0[..], &b.1[..])).collect();
     // The node's Consul must allow script checks now, which needs a restart; Prometheus only reloads.
     assert_eq!(restarted, [("e2e-change-node-1", "consul")]);
     let ask = ["exec", "--role", "node", "--", "consul", "catalog", "services", "-tags"];

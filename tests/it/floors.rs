@@ -14,8 +14,15 @@ const FLOORS: [(&str, &[&str]); 6] = [
 
 /// What the pure floors may not name: files, processes, the network, the clock, the environment, async.
 const IMPURE: [&str; 9] = [
-    "std::fs", "std::process", "std::env", "std::net::Tcp", "std::time::Instant", "std::time::SystemTime", "tokio",
-    "reqwest", "async fn",
+    "std::fs",
+    "std::process",
+    "std::env",
+    "std::net::Tcp",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "tokio",
+    "reqwest",
+    "async fn",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -39,7 +46,10 @@ fn floors_named(text: &str) -> Vec<(usize, String)> {
             let floor: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             named.push((number + 1, floor));
         }
-        assert!(!code.contains("use crate::{"), "write one `use crate::floor::…` a line, so that this test can read it");
+        assert!(
+            !code.contains("use crate::{"),
+            "write one `use crate::floor::…` a line, so that this test can read it"
+        );
     }
     named
 }

@@ -182,10 +182,7 @@ impl Planner<'_> {
                     self.owe(unit, *reaction, &format!("{} changes", file.path));
                 }
             }
-            self.push(
-                Action::PutFile { file: Box::new(file.clone()), path: file.path.clone(), change, diff },
-                reason,
-            );
+            self.push(Action::PutFile { file: Box::new(file.clone()), path: file.path.clone(), change, diff }, reason);
         }
     }
 

@@ -187,10 +187,7 @@ fn a_files_mode_is_mended_without_a_restart() {
     let wanted = wanted();
     let mut facts = converged(&wanted);
     facts.files.get_mut(&path("/etc/consul.d/consul.json")).unwrap().mode = 0o666;
-    assert_eq!(
-        lines(&plan(&wanted, &facts)),
-        ["Attributes /etc/consul.d/consul.json: its mode is 0666, not 0640"]
-    );
+    assert_eq!(lines(&plan(&wanted, &facts)), ["Attributes /etc/consul.d/consul.json: its mode is 0666, not 0640"]);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use serde_json::Value as Json;
 use serde_yaml_ng::Value as Yaml;
 
 use super::*;
-use crate::model::spec::{CheckKind, Service, ServiceCheck};
 use crate::model::name::{ClusterName, ServiceName};
 use crate::model::spec::ServiceMetrics;
+use crate::model::spec::{CheckKind, Service, ServiceCheck};
 use crate::model::version::Versions;
 
 pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {

@@ -179,7 +179,12 @@ pub fn plan() -> Plan {
     let unit = |u: &str| UnitName::new(u).unwrap();
     let user = SystemUser { name: "consul".into(), home: path("/var/lib/consul") };
     let dir = ManagedDir { path: path("/etc/consul.d"), mode: 0o750, owner: "root".into(), group: "consul".into() };
-    let check = Check { title: "consul validate".into(), covers: vec![], argv: vec![Word::Plain("consul".into())] };
+    let check = Check {
+        title: "consul validate".into(),
+        covers: vec![],
+        argv: vec![Word::Plain("consul".into())],
+        complaints: vec![],
+    };
     let server = vec![
         step(Action::CreateUser { user }, "it is missing"),
         step(Action::PutDir { dir }, "it is missing"),

@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fs4::fs_std::FileExt;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +85,11 @@ impl Store {
         // Lock files stay: one that is removed while another process waits for it would lock nothing.
         let lock =
             File::options().create(true).append(true).open(&path).map_err(ArtifactError::file("opening", &path))?;
-        let locked = lock.try_lock_exclusive().map_err(ArtifactError::file("locking", &path))?;
+        let locked = match lock.try_lock() {
+            Ok(()) => true,
+            Err(std::fs::TryLockError::WouldBlock) => false,
+            Err(std::fs::TryLockError::Error(error)) => return Err(ArtifactError::file("locking", &path)(error)),
+        };
         Ok(locked.then_some(Work { dir, _lock: lock }))
     }
 

@@ -63,6 +63,12 @@ pub trait Cloud: Send + Sync {
     /// `sandbox`, `inventory`, `ec2`.
     fn provider(&self) -> &'static str;
 
+    /// Makes ready what a launch needs (the sandbox's base tree), so that what is missing is one error and
+    /// not one a host.
+    async fn prepare(&self, _events: &Events) -> Result<(), CloudError> {
+        Ok(())
+    }
+
     /// All hosts of the cluster in whatever state, by name.
     async fn list(&self) -> Result<Vec<Host>, CloudError>;
 

@@ -123,10 +123,7 @@ impl FakeRemote {
 #[async_trait]
 impl Remote for FakeRemote {
     async fn run(&self, command: Command, watch: Arc<dyn Watch>) -> Result<Output, RemoteError> {
-        self.ran
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((self.name.clone(), command.line.clone()));
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).push((self.name.clone(), command.line.clone()));
         let total = command.stdin.iter().map(Part::len).sum();
         watch.sent(total, total);
         self.give((self.script.on_run)(&command), watch.as_ref()).await

@@ -89,7 +89,7 @@ impl KnownHosts {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let lock = std::fs::File::create(self.path.with_extension("lock"))?;
-        fs4::FileExt::lock(&lock)?;
+        lock.lock()?;
         if self.keys(id)? == keys {
             return Ok(());
         }
@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_none() {
-        for text in ["", "ssh-ed25519", "ssh-ed25519 !!!", "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIGHg", "x AAAA", "x /////w=="] {
+        for text in
+            ["", "ssh-ed25519", "ssh-ed25519 !!!", "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIGHg", "x AAAA", "x /////w=="]
+        {
             assert_eq!(PublicKey::from_openssh(text), None, "{text}");
         }
     }

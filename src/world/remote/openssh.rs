@@ -45,7 +45,8 @@ mod tests {
     fn finds_plain_hashed_and_ported_names_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("known_hosts");
-        std::fs::write(&file, format!("10.0.0.1 {KEY}\n[10.0.0.2]:2222 {KEY} comment\n@revoked 10.0.0.3 {KEY}\n")).unwrap();
+        std::fs::write(&file, format!("10.0.0.1 {KEY}\n[10.0.0.2]:2222 {KEY} comment\n@revoked 10.0.0.3 {KEY}\n"))
+            .unwrap();
         assert_eq!(known_keys(&file, "10.0.0.1", 22), [KEY]);
         assert_eq!(known_keys(&file, "10.0.0.2", 2222), [KEY]);
         assert_eq!(known_keys(&file, "10.0.0.2", 22), [""; 0]);

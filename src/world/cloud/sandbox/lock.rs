@@ -1,11 +1,9 @@
 //! A lock that other processes respect and that ends with its process, however it ends.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use fs4::fs_std::FileExt;
 
 use super::file_error;
 use crate::world::cloud::CloudError;
@@ -29,11 +27,11 @@ impl Lock {
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
                 Err(e) => return Err(failed(e)),
             };
-            if !file.try_lock_exclusive().map_err(failed)? {
+            if !try_lock(&file).map_err(failed)? {
                 if let Some(waiting) = waiting.take() {
                     waiting();
                 }
-                file.lock_exclusive().map_err(failed)?;
+                file.lock().map_err(failed)?;
             }
             // Whoever held it may have removed the file: then this lock is on a file that nobody else opens.
             let locked = file.metadata().map_err(failed)?;
@@ -54,6 +52,15 @@ impl Lock {
 fn open(path: &Path) -> std::io::Result<File> {
     fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
     File::options().create(true).append(true).open(path)
+}
+
+/// Is it ours now? `false`: another process holds it.
+fn try_lock(file: &File) -> std::io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -61,17 +61,6 @@ impl Sandbox {
         Ok(Self(Arc::new(Site::new(cluster, &plain(root)?, plain(base)?))))
     }
 
-    /// Makes the machine ready for a launch: checks that it can run hosts, and builds the base tree where
-    /// it is not built yet (about a minute, once). `launch` does it too; calling it first gives one error
-    /// instead of one a host.
-    ///
-    /// # Errors
-    /// [`CloudError::Unfit`] with all that is missing; what building the base tree met.
-    pub async fn prepare(&self, events: &Events) -> Result<(), CloudError> {
-        let events = events.clone();
-        self.blocking(move |site| site.prepare(&events)).await
-    }
-
     async fn blocking<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,
@@ -94,6 +83,11 @@ pub fn clusters(root: &Path) -> Result<Vec<ClusterName>, CloudError> {
 impl Cloud for Sandbox {
     fn provider(&self) -> &'static str {
         "sandbox"
+    }
+
+    async fn prepare(&self, events: &Events) -> Result<(), CloudError> {
+        let events = events.clone();
+        self.blocking(move |site| site.prepare(&events)).await
     }
 
     async fn list(&self) -> Result<Vec<Host>, CloudError> {

@@ -28,7 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const CIPHERS: &str = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr";
 const KEY_EXCHANGES: &str = "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,\
      diffie-hellman-group14-sha256,diffie-hellman-group16-sha512";
-const HOST_KEYS: &str = "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
+const HOST_KEYS: &str =
+    "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
 
 pub(super) struct Login {
     pub settings: Arc<SshSettings>,
@@ -154,11 +155,8 @@ impl Login {
     }
 
     fn dial(&self, config: &Resolved) -> Result<TcpStream, Attempt> {
-        let unresolved = |source| ConnectError::Unresolved {
-            host: self.host.name.clone(),
-            address: config.host.clone(),
-            source,
-        };
+        let unresolved =
+            |source| ConnectError::Unresolved { host: self.host.name.clone(), address: config.host.clone(), source };
         let addresses: Vec<SocketAddr> =
             (config.host.as_str(), config.port).to_socket_addrs().map_err(unresolved)?.collect();
         let mut refused = false;
@@ -185,7 +183,9 @@ impl Login {
             return Ok(vouched);
         }
         let path = self.known.path();
-        self.known.keys(&self.host.id).map_err(|error| self.setup(format!("reading {}", path.display()), Some(error.into())))
+        self.known
+            .keys(&self.host.id)
+            .map_err(|error| self.setup(format!("reading {}", path.display()), Some(error.into())))
     }
 
     fn handshake(&self, stream: &TcpStream, known: &[PublicKey]) -> Result<Session, Attempt> {
@@ -265,7 +265,10 @@ impl Login {
             match session.userauth_pubkey_file(user, None, path, None) {
                 Ok(()) => {}
                 Err(error) if error.code() == ErrorCode::Session(-16) => {
-                    tried.push(format!("{} (cannot be read, or needs a passphrase: load it into ssh-agent)", path.display()));
+                    tried.push(format!(
+                        "{} (cannot be read, or needs a passphrase: load it into ssh-agent)",
+                        path.display()
+                    ));
                 }
                 Err(_) => tried.push(path.display().to_string()),
             }
@@ -282,7 +285,8 @@ impl Login {
             // still starting (or limits its connections) does this.
             Err(error) => return Err(Attempt::Again(Transient::Dropped(error.message().to_owned()))),
         };
-        let tried = if tried.is_empty() { "no key was found".to_owned() } else { format!("tried {}", tried.join(", ")) };
+        let tried =
+            if tried.is_empty() { "no key was found".to_owned() } else { format!("tried {}", tried.join(", ")) };
         Err(ConnectError::Denied {
             host: self.host.name.clone(),
             user: config.user.clone(),

@@ -142,8 +142,17 @@ impl SshConnector {
 }
 
 enum Job {
-    Run { command: Command, watch: Arc<dyn Watch>, answer: oneshot::Sender<Result<Output, RemoteError>> },
-    Exchange { to: SocketAddr, request: Vec<u8>, timeout: Duration, answer: oneshot::Sender<Result<Vec<u8>, RemoteError>> },
+    Run {
+        command: Command,
+        watch: Arc<dyn Watch>,
+        answer: oneshot::Sender<Result<Output, RemoteError>>,
+    },
+    Exchange {
+        to: SocketAddr,
+        request: Vec<u8>,
+        timeout: Duration,
+        answer: oneshot::Sender<Result<Vec<u8>, RemoteError>>,
+    },
 }
 
 /// The async side of one connection. Dropping it ends the thread, which closes the connection.

@@ -1,0 +1,182 @@
+# Reads all facts that planning needs, in one command. It changes nothing.
+#
+# It follows a few assignments that clusterctl writes before it: files, dirs, units, users (words without
+# blanks or quotes), rehash (0 or 1) and root (a prefix of all paths, empty but in tests).
+# One fact a line on standard output. POSIX sh; dash and busybox run it.
+
+show_host() {
+    printf 'hostname %s\n' "$(uname -n)"
+    printf 'system %s\n' "$(uname -s)"
+    printf 'machine %s\n' "$(uname -m)"
+    printf 'uid %s\n' "$(id -u)"
+    printf 'clock %s\n' "$(date +%s)"
+    if [ -r "$root/etc/os-release" ]; then
+        (
+            ID='' VERSION_ID=''
+            . "$root/etc/os-release"
+            printf 'os %s\nos-version %s\n' "$ID" "$VERSION_ID"
+        )
+    fi
+}
+
+show_init() {
+    if [ -d "$root/run/systemd/system" ]; then
+        init=systemd
+    elif initctl version 2>/dev/null | grep -q upstart; then
+        init=upstart
+    else
+        init=other
+    fi
+    printf 'init %s\n' "$init"
+}
+
+show_tools() {
+    for tool in tar gzip sha256sum stat flock mkdir mv cp rm chmod chown df grep; do
+        command -v "$tool" >/dev/null 2>&1 || printf 'missing %s\n' "$tool"
+    done
+    command -v useradd >/dev/null 2>&1 || command -v adduser >/dev/null 2>&1 || printf 'missing useradd\n'
+}
+
+# The free bytes of the file system that holds $1, or the nearest folder above it that exists.
+show_disk() {
+    at=$1
+    while [ -n "$at" ] && [ ! -d "$root$at" ]; do
+        at=${at%/*}
+    done
+    df -Pk "$root${at:-/}" 2>/dev/null | {
+        read -r header || :
+        read -r device blocks used free rest || free=0
+        printf 'disk %s\n' "${free:-0}"
+    }
+}
+
+# The source address of the default route comes first: it is what the other hosts reach.
+show_addresses() {
+    if command -v ip >/dev/null 2>&1; then
+        for probe in '-4 route get 192.0.2.1' '-6 route get 2001:db8::1'; do
+            ip -o $probe 2>/dev/null | while read -r line; do
+                case $line in
+                *' src '*)
+                    source=${line#* src }
+                    printf 'address %s\n' "${source%% *}"
+                    ;;
+                esac
+            done
+        done
+        ip -o addr show scope global 2>/dev/null | while read -r index device family address rest; do
+            case $family in
+            inet | inet6) printf 'address %s\n' "${address%%/*}" ;;
+            esac
+        done
+    else
+        for address in $(hostname -I 2>/dev/null); do
+            printf 'address %s\n' "$address"
+        done
+    fi
+}
+
+show_users() {
+    for user in $users; do
+        id -u "$user" >/dev/null 2>&1 && printf 'user %s\n' "$user"
+    done
+}
+
+show_dirs() {
+    [ -n "$dirs" ] || return 0
+    prefixed=''
+    for dir in $dirs; do
+        prefixed="$prefixed $root$dir"
+    done
+    # Folders that do not exist are no error: they are absent from the answer.
+    stat -L -c '%a %U %G %n %F' $prefixed 2>/dev/null | while read -r mode owner group path kind; do
+        [ "$kind" = directory ] && printf 'dir %s %s %s %s\n' "$mode" "$owner" "$group" "${path#"$root"}"
+    done
+}
+
+# Hashing programs of 100 MB takes longer than all else here. What the installer recorded about a file it
+# wrote (size, both times, inode) vouches for its sum, unless the user wants proof.
+recorded_sum() {
+    [ "$rehash" = 0 ] && [ -r "$record" ] || return 1
+    while read -r sum stamp; do
+        if [ "$stamp" = "$1" ]; then
+            printf 'sum %s %s\n' "$sum" "$2"
+            return 0
+        fi
+    done <"$record"
+    return 1
+}
+
+show_files() {
+    record=$root/var/lib/clusterctl/programs
+    prefixed=''
+    for file in $files $manifest; do
+        prefixed="$prefixed $root$file"
+    done
+    [ -n "$prefixed" ] || return 0
+    to_hash=''
+    stats=$(stat -L -c '%a %U %G %s %Y %Z %i %n %F' $prefixed 2>/dev/null)
+    while read -r mode owner group size mtime ctime inode path kind; do
+        case $kind in
+        regular*) ;;
+        *) continue ;;
+        esac
+        path=${path#"$root"}
+        printf 'file %s %s %s %s\n' "$mode" "$owner" "$group" "$path"
+        recorded_sum "$size $mtime $ctime $inode $path" "$path" || to_hash="$to_hash $root$path"
+    done <<END
+$stats
+END
+    [ -n "$to_hash" ] || return 0
+    sha256sum $to_hash 2>/dev/null | while read -r sum path; do
+        printf 'sum %s %s\n' "$sum" "${path#"$root"}"
+    done
+}
+
+show_own() {
+    for file in $manifest; do
+        printf 'manifest %s\n' "$file"
+    done
+    if [ -r "$root/var/lib/clusterctl/pending" ]; then
+        while read -r unit reaction; do
+            printf 'pending %s %s\n' "$unit" "$reaction"
+        done <"$root/var/lib/clusterctl/pending"
+    fi
+}
+
+show_units() {
+    [ "$init" = systemd ] && [ -n "$units" ] || return 0
+    services=''
+    for unit in $units; do
+        services="$services $unit.service"
+    done
+    properties=Id,ActiveState,UnitFileState,NeedDaemonReload,MainPID,ExecMainStartTimestampMonotonic
+    systemctl show --no-pager -p "$properties" $services 2>/dev/null | while read -r line; do
+        printf 'unit %s\n' "$line"
+    done
+}
+
+main() {
+    set -uf
+    LC_ALL=C
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export LC_ALL PATH
+    manifest=''
+    if [ -r "$root/var/lib/clusterctl/manifest" ]; then
+        manifest=$(cat "$root/var/lib/clusterctl/manifest")
+    fi
+    printf '\nclusterctl-facts 1\n'
+    show_host
+    show_init
+    show_tools
+    show_disk /usr/local/bin
+    show_disk /var/lib
+    show_addresses
+    show_users
+    show_dirs
+    show_files
+    show_own
+    show_units
+    printf 'end\n'
+}
+
+main </dev/null

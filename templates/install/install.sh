@@ -1,0 +1,353 @@
+# The functions of the installer. clusterctl writes a `run` behind them that calls them in the order of the
+# plan; docs/installer.md explains that order. POSIX sh; dash and busybox run it.
+#
+# Every line that clusterctl reads begins with "clusterctl ", so that nothing a program prints is taken for one.
+
+say() {
+    printf 'clusterctl %s\n' "$*"
+}
+
+# fail STEP MESSAGE
+fail() {
+    printf 'clusterctl failed %s\t%s\n' "$1" "$2"
+    exit 1
+}
+
+# The last lines of a file, as lines of the report.
+show_log() {
+    tail -n 20 "$1" 2>/dev/null | while IFS= read -r line; do
+        printf 'clusterctl log %s\n' "$line"
+    done
+}
+
+# must STEP COMMAND...: what it prints is the reason where it fails.
+must() {
+    step=$1
+    shift
+    if ! "$@" >"$stage/out" 2>&1; then
+        show_log "$stage/out"
+        fail "$step" "$1 failed"
+    fi
+}
+
+take_lock() {
+    exec 9>"$own/lock"
+    tries=0
+    until flock -n 9; do
+        tries=$((tries + 1))
+        [ "$tries" -le 10 ] || fail lock 'another clusterctl is installing on this host'
+        sleep 1
+    done
+}
+
+# What killed runs left: stages whose process is gone, and new files that were never renamed.
+clear_leftovers() {
+    for old in "$own"/stage.*; do
+        [ -d "$old" ] && [ "$old" != "$stage" ] || continue
+        kill -0 "${old##*.}" 2>/dev/null || rm -rf "$old"
+    done
+    if [ -f "$own/staged" ]; then
+        while IFS= read -r path; do
+            rm -f "$root$path.clusterctl-new"
+        done <"$own/staged"
+        rm -f "$own/staged"
+    fi
+}
+
+cleanup() {
+    status=$?
+    if [ -f "$own/staged" ]; then
+        while IFS= read -r path; do
+            rm -f "$root$path.clusterctl-new"
+        done <"$own/staged"
+        rm -f "$own/staged"
+    fi
+    rm -rf "$stage"
+    exit "$status"
+}
+
+# user NAME HOME
+user() {
+    say began user "$1"
+    if ! id -u "$1" >/dev/null 2>&1; then
+        nologin=/usr/sbin/nologin
+        [ -x "$nologin" ] || nologin=/sbin/nologin
+        [ -x "$nologin" ] || nologin=/bin/false
+        if command -v useradd >/dev/null 2>&1; then
+            group=--user-group
+            grep -q "^$1:" /etc/group && group="--gid $1"
+            must "create user $1" useradd --system --no-create-home --home-dir "$2" --shell "$nologin" $group "$1"
+        else
+            grep -q "^$1:" /etc/group || must "create user $1" addgroup -S "$1"
+            must "create user $1" adduser -S -D -H -h "$2" -s "$nologin" -G "$1" "$1"
+        fi
+    fi
+    say ended user "$1"
+}
+
+# dir MODE OWNER GROUP PATH
+dir() {
+    say began write "$4"
+    must "write $4" make_folder "$root$4"
+    must "write $4" chown "$2:$3" "$root$4"
+    must "write $4" chmod "$1" "$root$4"
+    say ended write "$4"
+}
+
+# Parents that nobody manages are made for all to pass.
+make_folder() {
+    [ -d "$1" ] || (umask 022 && mkdir -p "$1")
+}
+
+# stage_paths PATH...: they are about to get a new file beside them.
+stage_paths() {
+    printf '%s\n' "$@" >"$own/staged.tmp" && mv -f "$own/staged.tmp" "$own/staged"
+}
+
+# stage_file NUMBER MODE OWNER GROUP SUM PATH: the new file stands beside the old one, whole and checked.
+stage_file() {
+    say began write "$6"
+    new=$root$6.clusterctl-new
+    [ -d "$root$6" ] && fail "write $6" 'a folder stands where the file belongs: move it away'
+    must "write $6" make_folder "$root${6%/*}"
+    if [ -f "$stage/f/$1.gz" ]; then
+        if ! gzip -dc "$stage/f/$1.gz" >"$new" 2>"$stage/out"; then
+            show_log "$stage/out"
+            fail "write $6" 'unpacking failed'
+        fi
+        rm -f "$stage/f/$1.gz"
+    else
+        must "write $6" cp "$stage/f/$1" "$new"
+    fi
+    sum=$(sha256sum "$new") || fail "write $6" 'hashing failed'
+    [ "${sum%% *}" = "$5" ] || fail "write $6" 'the bytes that came are not those that were sent'
+    must "write $6" chown "$3:$4" "$new"
+    must "write $6" chmod "$2" "$new"
+}
+
+# attributes MODE OWNER GROUP PATH
+attributes() {
+    say began write "$4"
+    must "write $4" chown "$2:$3" "$root$4"
+    must "write $4" chmod "$1" "$root$4"
+    say ended write "$4"
+}
+
+# activate PATH...: from here on the new files are the files.
+activate() {
+    for path in "$@"; do
+        must "write $path" mv -f "$root$path.clusterctl-new" "$root$path"
+        say ended write "$path"
+    done
+}
+
+# claim PATH...: should this run end here, the next one knows that these are ours.
+claim() {
+    {
+        [ -f "$own/manifest" ] && cat "$own/manifest"
+        printf '%s\n' "$@"
+    } | replace manifest
+}
+
+# remove PATH
+remove() {
+    say began remove "$1"
+    must "remove $1" rm -f "$root$1"
+    say ended remove "$1"
+}
+
+# shadow_have PATH: the shadow tree gets what stands there now.
+shadow_have() {
+    [ -e "$root$1" ] || return 0
+    must 'prepare checks' mkdir -p "$shadow${1%/*}"
+    must 'prepare checks' cp -RpL "$root$1" "$shadow${1%/*}/"
+}
+
+# shadow_put NUMBER PATH, shadow_drop PATH: what will stand there, and what will not.
+shadow_put() {
+    must 'prepare checks' mkdir -p "$shadow${2%/*}"
+    must 'prepare checks' cp "$stage/f/$1" "$shadow$2"
+}
+
+shadow_drop() {
+    rm -f "$shadow$1"
+}
+
+# The new program where this run brings one, else the one that is there.
+program() {
+    if [ -f "$root$1.clusterctl-new" ]; then
+        printf '%s' "$root$1.clusterctl-new"
+    else
+        printf '%s' "$root$1"
+    fi
+}
+
+# check NUMBER TITLE COMMAND...: runs in the background, as all checks do; see check_done.
+check() {
+    say began check "$2"
+    number=$1
+    shift 2
+    (
+        status=0
+        "$@" >"$stage/check.$number" 2>&1 || status=$?
+        printf '%s\n' "$status" >"$stage/check.$number.status"
+    ) &
+}
+
+# check_done NUMBER TITLE [COMPLAINT...]: a line of its output with one of these is worth a warning.
+check_done() {
+    number=$1
+    title=$2
+    shift 2
+    status=$(cat "$stage/check.$number.status" 2>/dev/null) || status=1
+    if [ "$status" != 0 ]; then
+        show_log "$stage/check.$number"
+        fail "$title" "it refuses the new files (exit status $status); nothing was changed"
+    fi
+    for complaint in "$@"; do
+        grep -F -e "$complaint" "$stage/check.$number" | while IFS= read -r line; do
+            printf 'clusterctl warn %s: %s\n' "$title" "$line"
+        done
+    done
+    say ended check "$title"
+}
+
+# replace NAME: standard input becomes $own/NAME, whole or not at all.
+replace() {
+    cat >"$own/$1.tmp" && mv -f "$own/$1.tmp" "$own/$1" || fail "note $1" "writing $own/$1 failed"
+}
+
+# record PATH SUM...: what vouches for the sums of programs from now on; see facts.sh.
+record() {
+    {
+        if [ -f "$own/programs" ]; then
+            while read -r sum size mtime ctime inode path; do
+                case " $* " in
+                *" $path "*) ;;
+                *) [ -f "$root$path" ] && printf '%s %s %s %s %s %s\n' "$sum" "$size" "$mtime" "$ctime" "$inode" "$path" ;;
+                esac
+            done <"$own/programs"
+        fi
+        while [ $# -ge 2 ]; do
+            printf '%s %s %s\n' "$2" "$(stat -L -c '%s %Y %Z %i' "$root$1")" "$1"
+            shift 2
+        done
+    } | replace programs
+}
+
+daemon_reload() {
+    must 'systemctl daemon-reload' systemctl daemon-reload
+}
+
+# enable UNIT...
+enable() {
+    services=''
+    for unit in "$@"; do
+        say began unit enable "$unit"
+        services="$services $unit.service"
+    done
+    must "enable $*" systemctl enable --quiet $services
+    for unit in "$@"; do
+        say ended unit enable "$unit"
+    done
+}
+
+# stop UNIT
+stop() {
+    say began unit stop "$1"
+    # It may never have been started, or its file may be gone already.
+    systemctl disable --quiet "$1.service" >/dev/null 2>&1 || :
+    if [ "$(systemctl show -p ActiveState --value "$1.service" 2>/dev/null)" != inactive ]; then
+        must "stop $1" systemctl stop "$1.service"
+    fi
+    say ended unit stop "$1"
+}
+
+# act VERB UNIT: begins it and does not wait; see settle.
+act() {
+    say began unit "$1" "$2"
+    # A unit that failed often in a row is refused a start until that is forgotten.
+    [ "$1" = start ] && systemctl reset-failed "$2.service" >/dev/null 2>&1
+    must "$1 $2" systemctl --no-block "$1" "$2.service"
+}
+
+now_us() {
+    read -r up rest </proc/uptime
+    fraction=${up#*.}
+    case ${#fraction} in
+    1) fraction=${fraction}0 ;;
+    esac
+    printf '%s%s0000' "${up%.*}" "$fraction"
+}
+
+failed_unit() {
+    journalctl -u "$2.service" -n 20 --no-pager -o cat >"$stage/out" 2>&1 || :
+    show_log "$stage/out"
+    fail "$1 $2" "$3"
+}
+
+# settle VERB UNIT: waits until it runs and has gone on for half a second: whoever finds its port taken or its
+# data unreadable ends before that. A program that reports readiness itself (an agent without a server to
+# join) may take longer than anybody wants to wait here; after three seconds it has not failed, and Consul
+# and Prometheus are asked later whether it works.
+settle() {
+    polls=0
+    while :; do
+        state='' sub='' pid=0 since=0 job='' result=''
+        shown=$(systemctl show -p ActiveState,SubState,MainPID,ExecMainStartTimestampMonotonic,Job,Result "$2.service")
+        while IFS='=' read -r key value; do
+            case $key in
+            ActiveState) state=$value ;;
+            SubState) sub=$value ;;
+            MainPID) pid=$value ;;
+            ExecMainStartTimestampMonotonic) since=$value ;;
+            Job) job=$value ;;
+            Result) result=$value ;;
+            esac
+        done <<END
+$shown
+END
+        age=0
+        [ "$pid" != 0 ] && age=$(($(now_us) - since))
+        if [ "$sub" = auto-restart ] || [ "$state" = failed ]; then
+            failed_unit "$1" "$2" "the unit $2 ended again at once ($result)"
+        fi
+        case $state in
+        active)
+            if [ "$1" = reload ]; then
+                [ "${job:-0}" = 0 ] && break
+            elif [ "$age" -ge 500000 ] && [ "${job:-0}" = 0 ]; then
+                break
+            fi
+            ;;
+        activating) [ "$age" -ge 3000000 ] && break ;;
+        inactive)
+            # No job and not running: systemd gave up, or the program ended by itself.
+            [ "${job:-0}" = 0 ] && [ "$polls" -ge 10 ] && failed_unit "$1" "$2" "the unit $2 is not running"
+            ;;
+        esac
+        polls=$((polls + 1))
+        [ "$polls" -le 600 ] || failed_unit "$1" "$2" "the unit $2 is still $state after a minute"
+        sleep 0.1 2>/dev/null || sleep 1
+    done
+    say ended unit "$1" "$2"
+}
+
+main() {
+    set -uf
+    LC_ALL=C
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export LC_ALL PATH
+    umask 077
+    stage=$1
+    root=$2
+    own=$root/var/lib/clusterctl
+    shadow=$stage/shadow
+    take_lock
+    set +f
+    clear_leftovers
+    set -f
+    trap cleanup EXIT
+    trap 'exit 143' HUP INT TERM PIPE
+    run
+}
