@@ -1,11 +1,246 @@
-//! cluster.toml (being written).
-use crate::model::{name::ClusterName, spec::Spec};
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("x")]
-pub struct SpecErrors;
-pub fn parse(_text: &str, _file: &str) -> Result<Spec, SpecErrors> {
-    Err(SpecErrors)
+//! `cluster.toml`: text in, a [`Spec`] or every mistake in it out. docs/spec.md is its reference.
+//!
+//! The text is walked by hand rather than by serde's derive, since each mistake is to name its line and its
+//! cure, and all of them are to come at once.
+
+mod hosts;
+mod mistakes;
+mod section;
+mod services;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use semver::Version;
+use toml::de::DeTable;
+
+pub use mistakes::{Mistake, SpecErrors};
+
+use mistakes::Sink;
+use section::Section;
+
+use crate::core::names::nearest;
+use crate::model::name::{ClusterName, Datacenter};
+use crate::model::spec::{ArtifactsSpec, PrometheusSpec, ProviderSpec, Span, Spec, SshSpec};
+use crate::model::version::Versions;
+
+/// Reads a spec. `file` is its name in messages; paths in it are left as they are.
+///
+/// # Errors
+/// All mistakes that were found, in the order in which they stand.
+pub fn parse(text: &str, file: &str) -> Result<Spec, SpecErrors> {
+    let sink = Sink::new(text);
+    let spec = match DeTable::parse(text) {
+        Ok(table) => {
+            let start = 0..text.find('\n').unwrap_or(text.len());
+            read(&Section::new(&sink, "the file", start, Some(table.get_ref())))
+        }
+        Err(error) => {
+            let at = error.span().unwrap_or(0..0);
+            sink.add(&at, error.message().replace('\n', "; "), "this is no TOML: see https://toml.io for its forms");
+            None
+        }
+    };
+    match (sink.into_errors(file), spec) {
+        (None, Some(spec)) => Ok(spec),
+        (Some(errors), _) => Err(errors),
+        (None, None) => unreachable!("what is missing was reported"),
+    }
 }
-pub fn starter(_name: &ClusterName) -> String {
-    String::new()
+
+/// A commented spec to begin with.
+pub fn starter(name: &ClusterName) -> String {
+    include_str!("../../../templates/cluster.toml").replace("CLUSTER", name.as_str())
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Provider {
+    Sandbox,
+    Inventory,
+}
+
+fn read(file: &Section<'_>) -> Option<Spec> {
+    let cluster = file.section("cluster", "[cluster]");
+    if !cluster.is_there() {
+        file.missing("[cluster]", "… with name and provider below it; `clusterctl init` writes a whole spec");
+    }
+    let name = cluster.parsed::<ClusterName>("name", "shop");
+    let provider = provider(&cluster);
+    let datacenter = cluster.parsed::<Datacenter>("datacenter", "dc1");
+    let templates = folder(&cluster, "templates", "templates");
+    if cluster.is_there() && name.is_none() && !cluster.has("name") {
+        cluster.missing("name", "\"shop\"");
+    }
+    cluster.refuse_unknown();
+
+    let ssh = ssh(file);
+    let hosts_spec = hosts::read(file, &ssh, provider);
+    let versions = versions(file);
+    let prometheus = prometheus(file);
+    let services = services::read(file, hosts_spec.as_ref());
+    let artifacts = artifacts(file);
+    file.refuse_unknown();
+    Some(Spec {
+        cluster: name?.value,
+        datacenter: datacenter.map_or_else(|| Datacenter::new("dc1").expect("valid"), |given| given.value),
+        provider: hosts_spec?,
+        versions,
+        ssh,
+        prometheus,
+        services,
+        artifacts,
+        templates,
+    })
+}
+
+fn provider(cluster: &Section<'_>) -> Option<Provider> {
+    let Some(given) = cluster.text("provider", "sandbox") else {
+        if cluster.is_there() && !cluster.has("provider") {
+            cluster.missing("provider", "\"sandbox\" (hosts on this machine) or \"inventory\" (hosts of your own)");
+        }
+        return None;
+    };
+    match given.value.as_str() {
+        "sandbox" => Some(Provider::Sandbox),
+        "inventory" => Some(Provider::Inventory),
+        other => {
+            let near = nearest(other, ["sandbox", "inventory"]).map(|near| format!("did you mean \"{near}\"? "));
+            let cure = format!(
+                "{}this version knows \"sandbox\" (hosts on this machine) and \"inventory\" (hosts of your own)",
+                near.unwrap_or_default()
+            );
+            cluster.sink.add(&given.at, format!("no provider is named \"{}\"", other.escape_debug()), cure);
+            None
+        }
+    }
+}
+
+/// A path; where it leads is known to whoever has files.
+fn folder(section: &Section<'_>, key: &'static str, example: &str) -> Option<PathBuf> {
+    let given = section.text(key, example)?;
+    if given.value.is_empty() {
+        section.sink.add(&given.at, format!("{key} in {} is empty", section.name), "name a path, or leave it out");
+        return None;
+    }
+    Some(PathBuf::from(given.value))
+}
+
+/// A login user as ssh takes it: what begins with a hyphen would be an option.
+fn user(section: &Section<'_>) -> Option<String> {
+    let given = section.text("user", "admin")?;
+    let bad = |c: char| c.is_whitespace() || c == '@' || c == ':' || c == '/';
+    if given.value.is_empty() || given.value.starts_with('-') || given.value.contains(bad) {
+        let message = format!("user in {} is no login name", section.name);
+        section.sink.add(&given.at, message, "write for example: user = \"admin\"");
+        return None;
+    }
+    Some(given.value)
+}
+
+fn ssh(file: &Section<'_>) -> SshSpec {
+    let section = file.section("ssh", "[ssh]");
+    let ssh = SshSpec {
+        user: user(&section),
+        port: section.port("port", "22"),
+        key: folder(&section, "key", "~/.ssh/id_ed25519"),
+    };
+    section.refuse_unknown();
+    ssh
+}
+
+fn versions(file: &Section<'_>) -> Versions {
+    let section = file.section("versions", "[versions]");
+    let current = Versions::current();
+    let versions = Versions {
+        consul: version(&section, "consul", &current.consul, &Version::new(1, 12, 0)),
+        prometheus: version(&section, "prometheus", &current.prometheus, &Version::new(2, 50, 0)),
+        node_exporter: version(&section, "node_exporter", &current.node_exporter, &Version::new(1, 0, 0)),
+    };
+    section.refuse_unknown();
+    versions
+}
+
+fn version(section: &Section<'_>, key: &'static str, default: &Version, oldest: &Version) -> Version {
+    let Some(given) = section.text(key, &default.to_string()) else { return default.clone() };
+    let example = format!("write for example: {key} = \"{default}\"");
+    let text = given.value.as_str();
+    match text.parse::<Version>() {
+        Ok(version) if version >= *oldest => version,
+        Ok(_) => {
+            let message = format!("{key} {text} is older than this version of clusterctl can set up");
+            section.sink.add(&given.at, message, format!("take {oldest} or newer; {example}"));
+            default.clone()
+        }
+        Err(_) if text.strip_prefix('v').is_some_and(|bare| bare.parse::<Version>().is_ok()) => {
+            let cure = format!("leave out the \"v\": {key} = \"{}\"", &text[1..]);
+            section.sink.add(&given.at, format!("\"{text}\" is no version number"), cure);
+            default.clone()
+        }
+        Err(error) => {
+            section.sink.add(&given.at, format!("\"{}\" is no version number: {error}", text.escape_debug()), example);
+            default.clone()
+        }
+    }
+}
+
+fn prometheus(file: &Section<'_>) -> PrometheusSpec {
+    let section = file.section("prometheus", "[prometheus]");
+    let default = PrometheusSpec::default();
+    let prometheus = PrometheusSpec {
+        scrape_interval: span(&section, "scrape_interval", default.scrape_interval, Span::from_millis(100)),
+        retention: span(&section, "retention", default.retention, Span::from_secs(3600)),
+        external_labels: external_labels(&section),
+    };
+    section.refuse_unknown();
+    prometheus
+}
+
+fn span(section: &Section<'_>, key: &'static str, default: Span, least: Span) -> Span {
+    match section.parsed::<Span>(key, &default.to_string()) {
+        Some(given) if given.value < least => {
+            let message = format!("{key} in {} must be at least {least}", section.name);
+            section.sink.add(&given.at, message, format!("write for example: {key} = \"{default}\""));
+            default
+        }
+        Some(given) => given.value,
+        None => default,
+    }
+}
+
+/// Prometheus' own rule for label names; those with two underscores in front are its own.
+fn external_labels(section: &Section<'_>) -> BTreeMap<String, String> {
+    let labels = section.section("external_labels", "[prometheus.external_labels]");
+    let mut read = BTreeMap::new();
+    for (name, value) in labels.entries("\"eu\"") {
+        let first = name.value.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !first || !name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') || name.value.starts_with("__")
+        {
+            let message = format!("\"{}\" is no label name that Prometheus lets you set", name.value.escape_debug());
+            let cure = "use a-z, A-Z, 0-9 and _, no digit first, and no two underscores first";
+            section.sink.add(&name.at, message, cure);
+        }
+        read.insert(name.value, value.value);
+    }
+    read
+}
+
+fn artifacts(file: &Section<'_>) -> ArtifactsSpec {
+    let section = file.section("artifacts", "[artifacts]");
+    let mirror = section.text("mirror", "https://mirror.example/releases").and_then(|given| {
+        let rest = given.value.strip_prefix("https://").or_else(|| given.value.strip_prefix("http://"));
+        let fine = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+            && !given.value.contains(|c: char| c.is_whitespace() || c == '?' || c == '#');
+        if fine {
+            return Some(given.value);
+        }
+        let cure = "write for example: mirror = \"https://mirror.example/releases\"";
+        section.sink.add(&given.at, "mirror in [artifacts] is no base URL (http:// or https://, no ? and no #)", cure);
+        None
+    });
+    let artifacts = ArtifactsSpec { mirror, folder: folder(&section, "folder", "releases") };
+    section.refuse_unknown();
+    artifacts
+}
+
+#[cfg(test)]
+mod tests;

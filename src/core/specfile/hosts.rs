@@ -1,0 +1,194 @@
+//! Where the hosts come from: `[sandbox]` or `[[host]]`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::mistakes::Span;
+use super::section::{At, Section};
+use super::{Provider, folder, user};
+use crate::core::names::nearest;
+use crate::model::host::Role;
+use crate::model::name::HostName;
+use crate::model::spec::{InventoryHost, ProviderSpec, SshSpec};
+
+/// Raft needs a majority: an even number of servers bears no more failures than one less.
+const SERVERS: [usize; 3] = [1, 3, 5];
+
+pub(super) fn read(file: &Section<'_>, ssh: &SshSpec, provider: Option<Provider>) -> Option<ProviderSpec> {
+    let sandbox = file.section("sandbox", "[sandbox]");
+    let sections = file.sections("host", "[[host]]");
+    match provider {
+        Some(Provider::Inventory) if sandbox.is_there() => {
+            let cure = "take it out, or say provider = \"sandbox\"";
+            file.sink.add(&sandbox.at, "[sandbox] has no meaning with provider = \"inventory\"", cure);
+        }
+        Some(Provider::Sandbox) if !sections.is_empty() => {
+            let cure = "take the [[host]] tables out, or say provider = \"inventory\"";
+            file.sink.add(&sections[0].at, "[[host]] has no meaning with provider = \"sandbox\"", cure);
+        }
+        _ => {}
+    }
+    let servers = sandbox.integer("servers", 1..=5, "1");
+    let nodes = sandbox.integer("nodes", 0..=200, "2").map_or(2, |nodes| nodes.value);
+    if let Some(servers) = servers.as_ref().filter(|servers| !SERVERS.contains(&usize::from(servers.value))) {
+        let cure = "take 1, 3 or 5: two servers stand still when one is lost, as do four when two are";
+        file.sink.add(&servers.at, "servers in [sandbox] must be odd", cure);
+    }
+    sandbox.refuse_unknown();
+    let hosts = hosts(&sections, ssh);
+    match provider? {
+        Provider::Sandbox => Some(ProviderSpec::Sandbox { servers: servers.map_or(1, |servers| servers.value), nodes }),
+        Provider::Inventory => {
+            let at = sections.first().map_or(file.at.clone(), |section| section.at.clone());
+            count_servers(file, &at, &hosts, sections.len());
+            Some(ProviderSpec::Inventory { hosts })
+        }
+    }
+}
+
+fn count_servers(file: &Section<'_>, at: &Span, hosts: &[InventoryHost], tables: usize) {
+    if tables == 0 {
+        file.missing("[[host]]", "… with name, role and address below it, one for each host");
+        return;
+    }
+    let servers = hosts.iter().filter(|host| host.role.is_server()).count();
+    // A host that was refused for something else may have been the missing server.
+    if hosts.len() == tables && !SERVERS.contains(&servers) {
+        let cure = "give role = \"server\" to 1, 3 or 5 of the [[host]] tables";
+        file.sink.add(at, format!("{servers} of the hosts are servers"), cure);
+    }
+}
+
+fn hosts(sections: &[Section<'_>], ssh: &SshSpec) -> Vec<InventoryHost> {
+    let mut names: BTreeMap<HostName, usize> = BTreeMap::new();
+    let mut addresses: BTreeMap<(String, u16), usize> = BTreeMap::new();
+    let mut hosts = Vec::new();
+    for section in sections {
+        let name = section.parsed::<HostName>("name", "web-1");
+        let address = address(section);
+        let host = host(section, name.as_ref(), address.as_ref());
+        let sink = section.sink;
+        if let Some(At { value, at }) = name {
+            let line = sink.line(&at);
+            if let Some(first) = names.insert(value.clone(), line) {
+                let message = format!("two hosts are named {value}: on line {first} and on line {line}");
+                sink.add(&at, message, "give each a name of its own");
+            }
+        }
+        if let Some(At { value, at }) = address {
+            let line = sink.line(&at);
+            let port = host.as_ref().and_then(|host| host.port).or(ssh.port).unwrap_or(22);
+            if let Some(first) = addresses.insert((value.clone(), port), line) {
+                let message =
+                    format!("two hosts have the address {value} and port {port}: on lines {first} and {line}");
+                sink.add(&at, message, "one machine can be only one host: take one of them out");
+            }
+        }
+        hosts.extend(host);
+    }
+    hosts
+}
+
+fn host(section: &Section<'_>, name: Option<&At<HostName>>, address: Option<&At<String>>) -> Option<InventoryHost> {
+    let role = role(section);
+    let private_address = section.parsed::<IpAddr>("private_address", "10.0.0.11").map(|given| given.value);
+    let port = section.port("port", "22");
+    let user = user(section);
+    let key = folder(section, "key", "~/.ssh/id_ed25519");
+    let host_keys = section.texts("host_keys", "ssh-ed25519 AAAA…").unwrap_or_default();
+    let host_keys = host_keys.iter().filter_map(|key| host_key(section, key)).collect();
+    for key in ["name", "address"].into_iter().filter(|key| !section.has(key)) {
+        section.missing(key, if key == "name" { "\"web-1\"" } else { "\"10.0.0.11\"" });
+    }
+    section.refuse_unknown();
+    Some(InventoryHost {
+        name: name?.value.clone(),
+        role: role?,
+        address: address?.value.clone(),
+        private_address,
+        port,
+        user,
+        key,
+        host_keys,
+    })
+}
+
+fn role(section: &Section<'_>) -> Option<Role> {
+    let Some(given) = section.text("role", "node") else {
+        return (!section.has("role")).then_some(Role::Node);
+    };
+    parse_role(section, &given)
+}
+
+/// One of the two roles.
+pub(super) fn parse_role(section: &Section<'_>, given: &At<String>) -> Option<Role> {
+    match given.value.as_str() {
+        "server" => Some(Role::Server),
+        "node" => Some(Role::Node),
+        other => {
+            let cure = match nearest(other, ["server", "node"]) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "there are \"server\" and \"node\"".to_owned(),
+            };
+            section.sink.add(&given.at, format!("no role is named \"{}\"", other.escape_debug()), cure);
+            None
+        }
+    }
+}
+
+fn address(section: &Section<'_>) -> Option<At<String>> {
+    let given = section.text("address", "10.0.0.11")?;
+    match address_problem(&given.value) {
+        None => Some(given),
+        Some((problem, cure)) => {
+            let message = format!("\"{}\" {problem}", given.value.escape_debug());
+            section.sink.add(&given.at, message, cure);
+            None
+        }
+    }
+}
+
+fn address_problem(address: &str) -> Option<(&'static str, &'static str)> {
+    const EXAMPLES: &str = "write an IP address, a DNS name, or a Host of your ~/.ssh/config";
+    if address.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    if address.is_empty() {
+        return Some(("is no address", EXAMPLES));
+    }
+    if address.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Some(("is no IPv4 address", "write four numbers from 0 to 255, such as \"10.0.0.11\""));
+    }
+    if address.contains('@') {
+        return Some(("is no address", "give the login name by itself: user = \"admin\""));
+    }
+    if address.contains(':') {
+        return Some((
+            "is no IPv6 address",
+            "give a port by itself (port = 2222), and an IPv6 address without brackets",
+        ));
+    }
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if address.starts_with('-') || address.len() > 253 || !address.bytes().all(fine) {
+        return Some(("is no address", EXAMPLES));
+    }
+    None
+}
+
+/// `type base64 [comment]`, the base64 beginning with the same type.
+fn host_key(section: &Section<'_>, given: &At<String>) -> Option<String> {
+    let mut fields = given.value.split_whitespace();
+    let (kind, blob) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+    let known = ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"];
+    let named = |bytes: Vec<u8>| bytes.get(4..4 + kind.len()) == Some(kind.as_bytes());
+    if known.contains(&kind) && BASE64_STANDARD.decode(blob).is_ok_and(named) {
+        return Some(format!("{kind} {blob}"));
+    }
+    let cure =
+        "take the first two words of the host's /etc/ssh/ssh_host_ed25519_key.pub, such as \"ssh-ed25519 AAAA…\"";
+    section.sink.add(&given.at, "this is no public host key", cure);
+    None
+}

@@ -1,0 +1,148 @@
+//! The user's own services: `[[service]]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::hosts::parse_role;
+use super::section::{At, Section};
+use super::span;
+use crate::core::names::nearest;
+use crate::model::host::Role;
+use crate::model::name::{HostName, ServiceName};
+use crate::model::spec::{CheckKind, ProviderSpec, Service, ServiceCheck, ServiceMetrics, Span};
+
+/// Names that clusterctl itself, or Prometheus' jobs of ours, have taken.
+const RESERVED: [&str; 4] = ["consul", "node", "node-exporter", "prometheus"];
+
+pub(super) fn read(file: &Section<'_>, provider: Option<&ProviderSpec>) -> Vec<Service> {
+    let mut names: BTreeMap<ServiceName, usize> = BTreeMap::new();
+    let mut services = Vec::new();
+    for section in file.sections("service", "[[service]]") {
+        let name = name(&section, &mut names);
+        let service = service(&section, name, provider);
+        section.refuse_unknown();
+        services.extend(service);
+    }
+    services
+}
+
+fn name(section: &Section<'_>, names: &mut BTreeMap<ServiceName, usize>) -> Option<ServiceName> {
+    if !section.has("name") {
+        section.missing("name", "\"web\"");
+    }
+    let At { value, at } = section.parsed::<ServiceName>("name", "web")?;
+    if RESERVED.contains(&value.as_str()) {
+        let cure = "clusterctl defines a service of that name itself: take another";
+        section.sink.add(&at, format!("the service name {value} is taken"), cure);
+    }
+    let line = section.sink.line(&at);
+    if let Some(first) = names.insert(value.clone(), line) {
+        let message = format!("two services are named {value}: on line {first} and on line {line}");
+        section.sink.add(&at, message, "give each a name of its own; `hosts` and `roles` say where one runs");
+    }
+    Some(value)
+}
+
+fn service(section: &Section<'_>, name: Option<ServiceName>, provider: Option<&ProviderSpec>) -> Option<Service> {
+    let port = section.port("port", "8080");
+    let tags = section.texts("tags", "v1").unwrap_or_default();
+    let roles: BTreeSet<Role> = match section.texts("roles", "node") {
+        Some(given) => given.iter().filter_map(|role| parse_role(section, role)).collect(),
+        None => BTreeSet::from([Role::Node]),
+    };
+    if roles.is_empty() {
+        section.sink.add(&section.at, "a service without roles runs nowhere", "write for example: roles = [\"node\"]");
+    }
+    let hosts = hosts(section, provider);
+    let check = check(section);
+    let metrics = metrics(section, port);
+    Some(Service {
+        name: name?,
+        port,
+        tags: tags.into_iter().map(|tag| tag.value).collect(),
+        roles,
+        hosts,
+        check,
+        metrics,
+    })
+}
+
+/// The sandbox's hosts are made as they are needed, so only an inventory's can be checked.
+fn hosts(section: &Section<'_>, provider: Option<&ProviderSpec>) -> BTreeSet<HostName> {
+    let given = section.all_parsed::<HostName>("hosts", "web-1").unwrap_or_default();
+    if let Some(ProviderSpec::Inventory { hosts }) = provider {
+        let known = || hosts.iter().map(|host| host.name.as_str());
+        for host in given.iter().filter(|host| !known().any(|name| name == host.value.as_str())) {
+            let cure = match nearest(host.value.as_str(), known()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            section.sink.add(&host.at, format!("no [[host]] is named {}", host.value), cure);
+        }
+    }
+    given.into_iter().map(|host| host.value).collect()
+}
+
+fn check(section: &Section<'_>) -> Option<ServiceCheck> {
+    let check = section.section("check", "check");
+    if !check.is_there() {
+        return None;
+    }
+    let http = check.text("http", "http://127.0.0.1:8080/health").and_then(|url| {
+        let fine = url.value.starts_with("http://") || url.value.starts_with("https://");
+        if !fine || url.value.contains(char::is_whitespace) {
+            let cure = "write for example: http = \"http://127.0.0.1:8080/health\"";
+            check.sink.add(&url.at, "http in check is no URL", cure);
+        }
+        Some(CheckKind::Http(url.value))
+    });
+    let tcp = check.text("tcp", "127.0.0.1:8080").and_then(|address| {
+        let port = address
+            .value
+            .rsplit_once(':')
+            .and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+        if port.is_none_or(|port| port == 0) {
+            let cure = "write for example: tcp = \"127.0.0.1:8080\"";
+            check.sink.add(&address.at, "tcp in check is no address with a port", cure);
+        }
+        Some(CheckKind::Tcp(address.value))
+    });
+    let args = check.texts("args", "/usr/local/bin/check-web").and_then(|args| {
+        if args.first().is_none_or(|program| !program.value.starts_with('/')) {
+            let cure = "the program's whole path comes first: args = [\"/usr/local/bin/check-web\", \"--fast\"]; no shell reads it";
+            check.sink.add(&check.at, "args in check names no program", cure);
+        }
+        Some(CheckKind::Args(args.into_iter().map(|arg| arg.value).collect()))
+    });
+    let least = Span::from_secs(1);
+    let interval = span(&check, "interval", Span::from_secs(10), least);
+    let timeout = span(&check, "timeout", Span::from_secs(5), Span::from_millis(1));
+    check.refuse_unknown();
+    let named = ["http", "tcp", "args"].iter().filter(|key| check.has(key)).count();
+    if named != 1 {
+        let what = if named == 0 {
+            "a check needs one of http, tcp and args"
+        } else {
+            "a check has one of http, tcp and args"
+        };
+        check.sink.add(&check.at, what, "write for example: check = { http = \"http://127.0.0.1:8080/health\" }");
+    }
+    Some(ServiceCheck { kind: http.or(tcp).or(args)?, interval, timeout })
+}
+
+fn metrics(section: &Section<'_>, service_port: Option<u16>) -> Option<ServiceMetrics> {
+    let metrics = section.section("metrics", "metrics");
+    if !metrics.is_there() {
+        return None;
+    }
+    let path = metrics.text("path", "/metrics");
+    if let Some(path) = path.as_ref().filter(|path| !path.value.starts_with('/')) {
+        metrics.sink.add(&path.at, "path in metrics must begin with /", "write for example: path = \"/metrics\"");
+    }
+    let port = metrics.port("port", "9200");
+    metrics.refuse_unknown();
+    if port.is_none() && service_port.is_none() {
+        let cure = "give the service a port, or metrics = { port = 9200 }";
+        metrics.sink.add(&metrics.at, "metrics need a port", cure);
+    }
+    Some(ServiceMetrics { path: path.map_or_else(|| "/metrics".to_owned(), |path| path.value), port })
+}

@@ -1,0 +1,253 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::host::Role;
+use crate::model::spec::CheckKind;
+
+/// The mistakes of `text`, as the user sees them.
+fn mistakes(text: &str) -> String {
+    match parse(text, "cluster.toml") {
+        Ok(spec) => panic!("no mistake was found in:\n{text}\n{spec:#?}"),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+/// A whole spec with `more` behind it.
+fn sandbox(more: &str) -> String {
+    format!("[cluster]\nname = \"shop\"\nprovider = \"sandbox\"\n{more}")
+}
+
+fn inventory(hosts: &str) -> String {
+    format!("[cluster]\nname = \"shop\"\nprovider = \"inventory\"\n{hosts}")
+}
+
+const SERVER: &str = "[[host]]\nname = \"a\"\nrole = \"server\"\naddress = \"10.0.0.1\"\n";
+
+/// Shown together, so that they read as one text when they are reviewed.
+fn all(cases: &[(&str, String)]) -> String {
+    cases.iter().map(|(title, text)| format!("## {title}\n{}\n", mistakes(text))).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn mistakes_in_the_file_as_a_whole() {
+    insta::assert_snapshot!(all(&[
+        ("no TOML", "[cluster\nname = 1".to_owned()),
+        ("an unclosed string", "[cluster]\nname = \"shop\n".to_owned()),
+        ("the same key twice", sandbox("name = \"b\"")),
+        ("nothing", String::new()),
+        ("an unknown section", sandbox("[prometeus]\nx = 1")),
+        ("a section that is a value", "ssh = 3\n".to_owned() + &sandbox("")),
+        ("no name, no provider", "[cluster]\n".to_owned()),
+        ("a provider of another version", "[cluster]\nname = \"shop\"\nprovider = \"ec2\"\n".to_owned()),
+        ("a provider mistyped", "[cluster]\nname = \"shop\"\nprovider = \"sandbx\"\n".to_owned()),
+        ("a name that DNS refuses", "[cluster]\nname = \"My Shop\"\nprovider = \"sandbox\"\n".to_owned()),
+        ("a datacenter that Consul refuses", sandbox("datacenter = \"eu.west\"")),
+        ("control characters", sandbox("templates = \"a\\u0007b\\u001b[2J\"")),
+    ]));
+}
+
+#[test]
+fn mistakes_in_settings() {
+    insta::assert_snapshot!(all(&[
+        ("an unknown key", sandbox("[sandbox]\nnode = 3")),
+        ("a number as a string", sandbox("[sandbox]\nnodes = \"3\"")),
+        ("two servers", sandbox("[sandbox]\nservers = 2")),
+        ("too many nodes", sandbox("[sandbox]\nnodes = 999")),
+        ("a duration without a unit", sandbox("[prometheus]\nscrape_interval = 5\nretention = \"15\"")),
+        ("a duration too short", sandbox("[prometheus]\nscrape_interval = \"1ms\"")),
+        ("labels", sandbox("[prometheus]\nexternal_labels = { \"9x\" = \"a\", __own = \"b\", fine = 3 }")),
+        (
+            "versions",
+            sandbox(
+                "[versions]\nconsul = \"v1.22.7\"\nprometheus = \"3.13\"\nnode_exporter = \"0.9.0\"\nconsol = \"1.0.0\""
+            )
+        ),
+        ("a mirror that is none", sandbox("[artifacts]\nmirror = \"mirror.example\"")),
+        ("a port that is none", sandbox("[ssh]\nport = 70000\nuser = \"-oProxyCommand=x\"")),
+        ("an empty folder", sandbox("[artifacts]\nfolder = \"\"")),
+    ]));
+}
+
+#[test]
+fn mistakes_in_hosts() {
+    insta::assert_snapshot!(all(&[
+        ("no host", inventory("")),
+        ("no server", inventory("[[host]]\nname = \"a\"\naddress = \"10.0.0.1\"")),
+        ("hosts in a sandbox", sandbox(SERVER)),
+        ("a sandbox among hosts", inventory(&format!("[sandbox]\nnodes = 1\n{SERVER}"))),
+        ("one table instead of several", inventory("[host]\nname = \"a\"")),
+        ("a name twice", inventory(&format!("{SERVER}[[host]]\nname = \"a\"\naddress = \"10.0.0.2\""))),
+        ("an address twice", inventory(&format!("{SERVER}[[host]]\nname = \"b\"\naddress = \"10.0.0.1\"\nport = 22"))),
+        (
+            "addresses",
+            inventory(&format!(
+                "{SERVER}[[host]]\nname = \"b\"\naddress = \"10.0.0.300\"\n[[host]]\nname = \"c\"\naddress = \"root@10.0.0.3\"\n\
+             [[host]]\nname = \"d\"\naddress = \"10.0.0.4:22\"\n[[host]]\nname = \"e\"\naddress = \"-oProxyCommand=x\"\n\
+             [[host]]\nname = \"f\"\naddress = \"10.0.0.6\"\nprivate_address = \"inside\""
+            ))
+        ),
+        ("what is missing", inventory(&format!("{SERVER}[[host]]\nrole = \"sever\""))),
+        ("a host key that is none", inventory(&format!("{SERVER}host_keys = [\"ssh-ed25519 AAAA\", 3]"))),
+    ]));
+}
+
+#[test]
+fn mistakes_in_services() {
+    let service = |text: &str| sandbox(&format!("[[service]]\nname = \"web\"\n{text}"));
+    insta::assert_snapshot!(all(&[
+        ("a name that is taken", sandbox("[[service]]\nname = \"consul\"")),
+        ("a name twice", service("[[service]]\nname = \"web\"")),
+        ("no name", sandbox("[[service]]\nport = 1")),
+        ("no check", service("check = { interval = \"1s\" }")),
+        ("two checks", service("check = { http = \"http://x\", tcp = \"x:1\" }")),
+        (
+            "bad checks",
+            service(
+                "check = { http = \"localhost\" }\n[[service]]\nname = \"b\"\ncheck = { tcp = \"localhost\" }\n[[service]]\nname = \"c\"\ncheck = { args = [\"check.sh\"] }"
+            )
+        ),
+        ("metrics without a port", service("metrics = { path = \"metrics\" }")),
+        ("roles and tags", service("roles = [\"nodes\"]\ntags = \"v1\"")),
+        ("a host that is not there", inventory(&format!("{SERVER}[[service]]\nname = \"web\"\nhosts = [\"b\"]"))),
+    ]));
+}
+
+#[test]
+fn a_small_spec_has_the_defaults() {
+    let spec = parse(&sandbox(""), "cluster.toml").unwrap();
+    assert_eq!(spec, Spec::sandbox(ClusterName::new("shop").unwrap()));
+}
+
+#[test]
+fn a_whole_spec_is_read() {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHgoxN4fa6UXXrV1n8mCpgGQ6Qw0e3C2fJ2VXvFtkHk";
+    let text = inventory(&format!(
+        "datacenter = \"eu_1\"\ntemplates = \"t\"\n{SERVER}private_address = \"fd00::1\"\nport = 2222\nuser = \"admin\"\n\
+         key = \"~/k\"\nhost_keys = [\"{key} root@a\"]\n[[host]]\nname = \"b\"\naddress = \"web.example\"\n\
+         [ssh]\nuser = \"root\"\nport = 23\nkey = \"k\"\n[versions]\nconsul = \"1.20.0\"\n\
+         [prometheus]\nscrape_interval = \"500ms\"\nretention = \"2w\"\nexternal_labels = {{ region = \"eu \\\"x\\\"\" }}\n\
+         [[service]]\nname = \"web\"\nport = 80\ntags = [\"b\", \"a\"]\nroles = [\"server\", \"node\"]\nhosts = [\"b\"]\n\
+         check = {{ args = [\"/bin/true\", \"$x\"], interval = \"30s\", timeout = \"1s\" }}\nmetrics = {{ port = 81 }}\n\
+         [artifacts]\nmirror = \"http://m/x\"\nfolder = \"f\"\n"
+    ));
+    insta::assert_debug_snapshot!(parse(&text, "cluster.toml").unwrap());
+}
+
+#[test]
+fn the_starter_is_a_spec_and_so_are_its_examples() {
+    let name = ClusterName::new("web-shop").unwrap();
+    let text = starter(&name);
+    assert_eq!(parse(&text, "cluster.toml").unwrap(), Spec::sandbox(name));
+    // Comments that are TOML lines, without the prose around them.
+    let is_toml = |line: &str| line.starts_with("[[") || line.split(' ').nth(1) == Some("=");
+    let uncomment = |line: &str| match line.strip_prefix("# ") {
+        Some(rest) if is_toml(rest) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    let lines: Vec<String> = text.lines().map(uncomment).collect();
+    let hostless: Vec<&str> = {
+        let from = lines.iter().position(|line| line.starts_with("[[host]]")).unwrap();
+        let to = lines.iter().position(|line| line.starts_with("[ssh]")).unwrap();
+        lines[..from].iter().chain(&lines[to..]).map(String::as_str).collect()
+    };
+    let spec = parse(&hostless.join("\n"), "cluster.toml").unwrap();
+    assert_eq!(
+        (spec.services.len(), spec.prometheus),
+        (
+            1,
+            PrometheusSpec {
+                external_labels: BTreeMap::from([("region".to_owned(), "eu".to_owned())]),
+                ..PrometheusSpec::default()
+            }
+        )
+    );
+    let with_hosts: Vec<&str> = lines
+        .iter()
+        .map(String::as_str)
+        .filter(|l| !l.starts_with("[sandbox]") && !l.starts_with("servers =") && !l.starts_with("nodes ="))
+        .collect();
+    let spec =
+        parse(&with_hosts.join("\n").replace("provider = \"sandbox\"", "provider = \"inventory\""), "c").unwrap();
+    assert!(
+        matches!(spec.provider, ProviderSpec::Inventory { hosts } if hosts.len() == 2 && hosts[0].role == Role::Server)
+    );
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let reference = include_str!("../../../docs/spec.md");
+    for key in [
+        "name",
+        "datacenter",
+        "provider",
+        "templates",
+        "servers",
+        "nodes",
+        "role",
+        "address",
+        "private_address",
+        "port",
+        "user",
+        "key",
+        "host_keys",
+        "consul",
+        "prometheus",
+        "node_exporter",
+        "scrape_interval",
+        "retention",
+        "external_labels",
+        "tags",
+        "roles",
+        "hosts",
+        "check",
+        "metrics",
+        "mirror",
+        "folder",
+    ] {
+        assert!(reference.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
+fn toml_string(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_strange(text in "\\PC{0,200}|[\\[\\]a-z=\"'{}#\n\u{0}-\u{1f}.0-9]{0,200}") {
+        let _ = parse(&text, "x").map_err(|errors| errors.to_string());
+        let _ = parse(&sandbox(&text), "x").map_err(|errors| errors.to_string());
+    }
+
+    #[test]
+    fn no_slip_in_a_good_spec_is_too_strange(at in 0usize..3000, with in "\\PC|[\n\"\\[\\]=]", cut in 0usize..20) {
+        let mut text: Vec<char> = starter(&ClusterName::new("shop").unwrap()).replace("# ", "").chars().collect();
+        let at = at.min(text.len());
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, with.chars());
+        let _ = parse(&text.iter().collect::<String>(), "x").map_err(|errors| errors.to_string());
+    }
+
+    /// What a user may write freely arrives as it was written, or is refused.
+    #[test]
+    fn free_texts_arrive_as_they_were(text in "\\PC{0,60}|[\"'\\\\${}%#`\n\u{0}-\u{7f}]{0,60}", long in 0usize..2) {
+        let text = if long == 1 { text.repeat(300) } else { text };
+        let spec = sandbox(&format!(
+            "[prometheus]\nexternal_labels = {{ a = {0} }}\n[[service]]\nname = \"web\"\ntags = [{0}]\n\
+             check = {{ args = [\"/x\", {0}] }}\n", toml_string(&text)
+        ));
+        match parse(&spec, "x") {
+            Ok(spec) => {
+                prop_assert_eq!(&spec.prometheus.external_labels["a"], &text);
+                prop_assert!(spec.services[0].tags.contains(&text));
+                let kind = &spec.services[0].check.as_ref().unwrap().kind;
+                prop_assert_eq!(kind, &CheckKind::Args(vec!["/x".to_owned(), text]));
+            }
+            Err(errors) => {
+                prop_assert!(text.chars().any(char::is_control), "{}", errors);
+                let shown = errors.to_string();
+                prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{:?}", shown);
+            }
+        }
+    }
+}
