@@ -68,7 +68,7 @@ impl Session {
         let sources = sources(&spec);
         Ok(Self {
             events: reporter.events(),
-            limits: Limits::default(),
+            limits: Limits { connect: global.connect_timeout.as_duration(), ..Limits::default() },
             global,
             paths,
             spec,

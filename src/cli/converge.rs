@@ -8,7 +8,7 @@ use super::context::Session;
 use super::exit;
 use crate::core::{plan as planning, render};
 use crate::engine::observe::{Observed, observe};
-use crate::engine::plan::{Artifacts, Planned, needed, peers, plan_hosts, whole};
+use crate::engine::plan::{Artifacts, Planned, Source, needed, peers, plan_hosts, whole};
 use crate::engine::{apply, verify};
 use crate::model::event::Phase;
 use crate::model::host::Host;
@@ -66,16 +66,8 @@ pub async fn plan<'a>(
             servers.join(", ")
         ),
     };
-    let planned = plan_hosts(
-        &session.spec,
-        &session.renderer,
-        &peers,
-        observed,
-        &artifacts,
-        with_diffs,
-        &session.limits,
-        &session.events,
-    );
+    let source = Source { spec: &session.spec, renderer: &session.renderer, peers: &peers, artifacts: &artifacts };
+    let planned = plan_hosts(source, observed, with_diffs, &session.limits, &session.events);
     Ok(planned.await?)
 }
 

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
@@ -27,15 +25,17 @@ pub struct ExecArgs {
     root: bool,
     /// Give up on a host after this long
     #[arg(long, default_value = "5m", value_name = "DURATION")]
-    timeout: String,
-    /// The command and its arguments; each reaches the host as it stands (for a pipe: `sh -c '…'`)
+    timeout: Span,
+    /// One word: a line for the host's shell, pipes and all; several: a program and its arguments, as they stand
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
 pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
-    let timeout: Span = args.timeout.parse().map_err(anyhow::Error::msg)?;
-    let line = shlex::try_join(args.command.iter().map(String::as_str)).context("the command holds a NUL byte")?;
+    let line = match args.command.as_slice() {
+        [line] => line.clone(),
+        words => shlex::try_join(words.iter().map(String::as_str)).context("the command holds a NUL byte")?,
+    };
     let session = Session::open(global, "exec")?;
     let role = args.role.map(|role| if role == "server" { Role::Server } else { Role::Node });
     let filter = HostFilter { role, names: args.hosts };
@@ -44,7 +44,7 @@ pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
     if hosts.is_empty() {
         bail!("no running host of {} is picked", session.spec.cluster);
     }
-    let timeout: Duration = timeout.as_duration();
+    let timeout = args.timeout.as_duration();
     let connector = session.connector.as_ref();
     let outcomes =
         engine::exec::exec(&hosts, connector, &line, args.root, timeout, &session.limits, &session.events).await;

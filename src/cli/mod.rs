@@ -28,6 +28,7 @@ use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::model::name::ClusterName;
+use crate::model::spec::Span;
 use crate::ui::{ColorWhen, Format, Ui};
 
 /// Bootstraps and runs a Consul cluster that Prometheus monitors, node by node, by itself.
@@ -69,6 +70,9 @@ pub struct Global {
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorWhen,
+    /// How long to try to reach a host before it counts as failed
+    #[arg(long, global = true, default_value = "60s", value_name = "DURATION")]
+    pub connect_timeout: Span,
     /// Trust the key that a host shows when none is known for it yet, and remember it
     #[arg(long, global = true)]
     pub accept_new_host_keys: bool,

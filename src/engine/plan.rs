@@ -69,20 +69,27 @@ impl Planned<'_> {
     }
 }
 
+/// What the hosts' files are made of.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub spec: &'a Spec,
+    pub renderer: &'a Renderer,
+    pub peers: &'a [Peer],
+    pub artifacts: &'a Artifacts,
+}
+
 /// Plans for every observed host. Where `with_diffs`, the old texts of changed files are fetched first.
 ///
 /// # Errors
 /// [`RenderError`] from a template of the user's.
 pub async fn plan_hosts<'a>(
-    spec: &Spec,
-    renderer: &Renderer,
-    peers: &[Peer],
+    source: Source<'_>,
     observed: &'a [Observed],
-    artifacts: &Artifacts,
     with_diffs: bool,
     limits: &Limits,
     events: &Events,
 ) -> Result<Vec<Planned<'a>>, RenderError> {
+    let Source { spec, renderer, peers, artifacts } = source;
     let none = BTreeMap::new();
     let mut work = Vec::new();
     for on in observed {

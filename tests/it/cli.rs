@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{answer, binary};
+use crate::support::{answer, binary, redacted};
 
 /// The binary in an empty folder, with nothing of this machine's state.
 fn clusterctl(dir: &std::path::Path, args: &[&str]) -> String {
@@ -13,7 +13,7 @@ fn clusterctl(dir: &std::path::Path, args: &[&str]) -> String {
     {
         command.env(variable, dir.join(folder));
     }
-    answer(command).to_string().replace(dir.to_str().unwrap(), "[DIR]")
+    redacted(&answer(command)).replace(dir.to_str().unwrap(), "[DIR]")
 }
 
 fn in_empty(args: &[&str]) -> String {
@@ -44,7 +44,7 @@ fn a_name_that_no_host_may_have() {
 fn init_writes_what_up_reads() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(clusterctl(dir.path(), &["init", "--cluster", "shop"]));
-    insta::assert_snapshot!("init, again", clusterctl(dir.path(), &["init"]));
+    insta::assert_snapshot!("init_again", clusterctl(dir.path(), &["init"]));
     let text = std::fs::read_to_string(dir.path().join("cluster.toml")).unwrap();
     let spec = clusterctl::core::specfile::parse(&text, "cluster.toml").unwrap();
     assert_eq!(spec.cluster.as_str(), "shop");
@@ -68,14 +68,14 @@ fn hosts_of_ones_own_are_not_changed_unasked() {
     let dir = tempfile::tempdir().unwrap();
     let text = "[cluster]\nname = \"shop\"\nprovider = \"inventory\"\n[[host]]\nname = \"a\"\nrole = \"server\"\naddress = \"127.0.0.1\"\n";
     std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
-    insta::assert_snapshot!("join", clusterctl(dir.path(), &["join-node"]));
-    insta::assert_snapshot!("down", clusterctl(dir.path(), &["down"]));
+    insta::assert_snapshot!("inventory_join", clusterctl(dir.path(), &["join-node"]));
+    insta::assert_snapshot!("inventory_down", clusterctl(dir.path(), &["down"]));
 }
 
 #[test]
 fn an_empty_cache() {
     insta::assert_snapshot!(in_empty(&["artifacts", "list"]));
-    insta::assert_snapshot!("json", in_empty(&["artifacts", "list", "--output", "json"]));
+    insta::assert_snapshot!("an_empty_cache_json", in_empty(&["artifacts", "list", "--output", "json"]));
 }
 
 #[test]

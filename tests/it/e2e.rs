@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::support::{Cluster, eventually, traces};
+use crate::support::{Cluster, eventually, redacted, traces};
 
 /// From nothing to scraped; again without a change; a setting; a join; away without a trace.
 #[test]
@@ -13,12 +13,17 @@ fn a_clusters_life() {
 
     let plan = cluster.run(&["plan", "--output", "json"]).expect(2).json();
     assert_eq!(plan["hosts"].as_array().unwrap().len(), 3, "{plan}");
+    insta::assert_snapshot!("plan_of_nothing", redacted(&cluster.run(&["plan"])));
 
     let up = cluster.run(&["up", "--output", "json"]).expect(0).json();
     assert_eq!(up["verified"]["alive"], 3, "{up}");
     assert_eq!(up["verified"]["targets_up"], up["verified"]["targets"], "{up}");
     assert_eq!(cluster.scraped(), hosts);
     cluster.run(&["plan"]).expect(0);
+
+    for verb in ["plan", "status", "targets"] {
+        insta::assert_snapshot!(format!("{verb}_of_a_cluster"), redacted(&cluster.run(&[verb])));
+    }
 
     // Again: nothing changes and nothing restarts.
     let before = cluster.processes();
@@ -43,12 +48,16 @@ fn a_clusters_life() {
     let exec = cluster.run(&["exec", "--role", "node", "--output", "json", "--", "hostname"]).expect(0).json();
     let said: Vec<&str> = exec["hosts"].as_array().unwrap().iter().map(|h| h["stdout"].as_str().unwrap()).collect();
     assert_eq!(said, ["e2e-life-node-1\n", "e2e-life-node-2\n", "e2e-life-node-3\n"]);
-    let exec = cluster.run(&["exec", "--", "sh", "-c", "exit 7"]).expect(3);
-    assert!(exec.stdout.contains('7') || exec.stderr.contains('7'), "{exec}");
+    let exec = cluster.run(&["exec", "--host", "*-node-3", "--", "echo out; echo err >&2; exit 7"]).expect(3);
+    insta::assert_snapshot!("exec_that_fails", redacted(&exec));
+    let ssh = cluster.run(&["ssh", "e2e-life-node-2", "--", "-T", "hostname; exit 5"]).expect(5);
+    assert_eq!(ssh.stdout, "e2e-life-node-2\n");
 
+    let again = cluster.run(&["up"]).expect(0);
+    insta::assert_snapshot!("up_again", again.stdout.lines().last().unwrap());
     cluster.run(&["down"]).expect(0);
     assert_eq!(traces("e2e-life"), Vec::<String>::new());
-    cluster.run(&["down"]).expect(0);
+    insta::assert_snapshot!("down_of_nothing", redacted(&cluster.run(&["down"]).expect(0)));
 }
 
 /// A changed setting restarts or reloads just what depends on it; a service comes and goes.
@@ -133,4 +142,106 @@ fn killed_in_the_middle() {
     cluster.run(&["status"]).expect(0);
     cluster.run(&["down"]).expect(0);
     assert_eq!(traces("e2e-killed"), Vec::<String>::new());
+}
+
+/// A host that is dead: the others finish, the report and the exit code name it, and it is not forgotten.
+#[test]
+fn one_host_dead() {
+    let cluster = Cluster::new("e2e-dead");
+    cluster.run(&["up"]).expect(0);
+    // Its sshd is gone and its agent too; the machine still runs, so the provider knows nothing of it.
+    let kill = ["exec", "--host", "e2e-dead-node-1", "--", "systemctl mask --now --no-block ssh.socket ssh consul"];
+    cluster.run(&kill).expect(0);
+    let spec = cluster.spec("[prometheus]\nscrape_interval = \"3s\"\n");
+    let up = cluster.run_with(&spec, &["up", "--connect-timeout", "3s", "--output", "json"]).expect(3).json();
+    let result = |name: &str| {
+        let hosts = up["hosts"].as_array().unwrap();
+        hosts.iter().find(|host| host["host"] == name).unwrap_or_else(|| panic!("{name} is missing: {up}")).clone()
+    };
+    assert_eq!(result("e2e-dead-server-1")["result"], "changed", "{up}");
+    assert_eq!(result("e2e-dead-node-2")["result"], "unchanged", "{up}");
+    let dead = result("e2e-dead-node-1");
+    assert_eq!((&dead["result"], &dead["step"]), (&"failed".into(), &"connect".into()), "{up}");
+    assert!(dead["message"].as_str().unwrap().contains("refused"), "{dead}");
+
+    eventually("status names it", || {
+        let status = cluster.run_with(&spec, &["status", "--connect-timeout", "1s"]);
+        let named = status.stdout.lines().any(|line| line.contains("e2e-dead-node-1") && line.contains("failed"));
+        if status.status == 3 && named { Ok(()) } else { Err(status) }
+    });
+}
+
+/// Hosts of one's own: by address, user and key, through sudo with and without a password.
+#[test]
+fn an_inventory() {
+    let machines = Cluster::new("e2e-machines");
+    std::fs::write(
+        machines.path("cluster.toml"),
+        "[cluster]\nname = \"e2e-machines\"\nprovider = \"sandbox\"\n[sandbox]\nservers = 1\nnodes = 1\n",
+    )
+    .unwrap();
+    // Three machines with nothing on them: booted, never installed on. A killed `up` leaves just that.
+    launch_only(&machines);
+    let admin = "useradd --create-home --shell /bin/sh admin && mkdir -m 700 ~admin/.ssh && cp ~/.ssh/authorized_keys ~admin/.ssh/ \
+         && chown -R admin: ~admin/.ssh && echo 'admin:correct horse' | chpasswd";
+    machines.run(&["exec", "--", admin]).expect(0);
+    machines
+        .run(&["exec", "--role", "server", "--", "echo 'admin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/admin"])
+        .expect(0);
+    machines.run(&["exec", "--role", "node", "--", "echo 'admin ALL=(ALL) ALL' > /etc/sudoers.d/admin"]).expect(0);
+    let status = machines.run(&["status", "--output", "json"]).json();
+    let address = |role: &str| {
+        let hosts = status["hosts"].as_array().unwrap();
+        hosts.iter().find(|host| host["role"] == role).unwrap()["address"].as_str().unwrap().to_owned()
+    };
+
+    let site = Cluster::beside(&machines, "e2e-site");
+    let spec = site.path("cluster.toml");
+    let text = format!(
+        "[cluster]\nname = \"e2e-site\"\nprovider = \"inventory\"\n[ssh]\nuser = \"admin\"\nkey = \"{}\"\n\
+         [[host]]\nname = \"one\"\nrole = \"server\"\naddress = \"{}\"\n[[host]]\nname = \"two\"\naddress = \"{}\"\n",
+        "/var/lib/clusterctl-sandbox/clusters/e2e-machines/id_ed25519",
+        address("server"),
+        address("node")
+    );
+    std::fs::write(&spec, text).unwrap();
+
+    // Nobody knows their keys yet.
+    let unknown = site.run_with(&spec, &["up", "--yes"]).expect(3);
+    assert!(unknown.stdout.contains("not known") && unknown.stdout.contains("--accept-new-host-keys"), "{unknown}");
+    // sudo on one of them wants a password.
+    let plan = site.run_with(&spec, &["plan", "--accept-new-host-keys"]).expect(3);
+    assert!(plan.stdout.contains("two") && plan.stdout.contains("cannot become root"), "{plan}");
+    // Nobody agreed to a change.
+    let up = ["up", "--ask-sudo-password"];
+    let asked = site.run_with_input(&spec, &up, "correct horse\n");
+    assert!(asked.status == 1 && asked.stderr.contains("--yes"), "{asked}");
+    let wrong = site.run_with_input(&spec, &["up", "--yes", "--ask-sudo-password"], "battery staple\n").expect(3);
+    assert!(wrong.stdout.contains("cannot become root"), "{wrong}");
+    let good = site.run_with_input(&spec, &["up", "--yes", "--ask-sudo-password", "-vvv"], "correct horse\n").expect(0);
+    assert!(good.stdout.contains("2 of 2 hosts alive in Consul"), "{good}");
+    assert!(!good.stdout.contains("horse") && !good.stderr.contains("horse"), "the password was shown: {good}");
+    site.run_with_input(&spec, &["plan", "--ask-sudo-password"], "correct horse\n").expect(0);
+    let targets =
+        site.run_with_input(&spec, &["targets", "--ask-sudo-password", "--output", "json"], "correct horse\n");
+    let up = targets.json()["targets"].as_array().unwrap().iter().filter(|t| t["health"] == "up").count();
+    assert_eq!(up, 4, "{targets}");
+    let exec =
+        site.run_with_input(&spec, &["exec", "--root", "--ask-sudo-password", "--", "id -un"], "correct horse\n");
+    assert_eq!(exec.stdout.matches("root").count(), 2, "{exec}");
+}
+
+/// Boots the hosts of a cluster and stops before anything is installed.
+fn launch_only(cluster: &Cluster) {
+    let mut child = cluster
+        .command(&["up", "--output", "json", "-f", "cluster.toml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut events = BufReader::new(child.stderr.take().unwrap()).lines();
+    let seen = events.by_ref().map_while(Result::ok).any(|line| line.contains("\"phase\":\"observe\""));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(seen, "the hosts never were up");
 }

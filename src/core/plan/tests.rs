@@ -241,7 +241,7 @@ fn diffs_come_from_old_texts_and_never_from_secrets() {
     facts.files.get_mut(&at).unwrap().sha256 = crate::model::artifact::Sha256::of(b"x");
     let mut new = old;
     let first = plan(&new, &facts);
-    assert_eq!(texts_to_fetch(&first), [at.clone()]);
+    assert_eq!(texts_to_fetch(&first), std::slice::from_ref(&at));
     let texts = BTreeMap::from([(at.clone(), "{\n}\n".to_owned())]);
     let diff_of = |plan: &HostPlan| match &plan.steps[0].action {
         Action::PutFile { diff, .. } => diff.clone(),

@@ -51,7 +51,11 @@ pub(super) fn read(file: &Section<'_>, ssh: &SshSpec, provider: Option<Provider>
 
 fn count_servers(file: &Section<'_>, at: &Span, hosts: &[InventoryHost], tables: usize) {
     if tables == 0 {
-        file.missing("[[host]]", "… with name, role and address below it, one for each host");
+        // `[host]` was reported by whoever read the tables.
+        if !file.has("host") {
+            let cure = "add a line [[host]] for each, and name, role and address below it";
+            file.sink.add(at, "an inventory without hosts", cure);
+        }
         return;
     }
     let servers = hosts.iter().filter(|host| host.role.is_server()).count();

@@ -21,7 +21,7 @@ use section::Section;
 
 use crate::core::names::nearest;
 use crate::model::name::{ClusterName, Datacenter};
-use crate::model::spec::{ArtifactsSpec, PrometheusSpec, ProviderSpec, Span, Spec, SshSpec};
+use crate::model::spec::{ArtifactsSpec, PrometheusSpec, Span, Spec, SshSpec};
 use crate::model::version::Versions;
 
 /// Reads a spec. `file` is its name in messages; paths in it are left as they are.
@@ -62,7 +62,8 @@ enum Provider {
 fn read(file: &Section<'_>) -> Option<Spec> {
     let cluster = file.section("cluster", "[cluster]");
     if !cluster.is_there() {
-        file.missing("[cluster]", "… with name and provider below it; `clusterctl init` writes a whole spec");
+        let cure = "begin with a line [cluster], and name and provider below it; `clusterctl init` writes a whole spec";
+        file.sink.add(&file.at, "there is no [cluster]", cure);
     }
     let name = cluster.parsed::<ClusterName>("name", "shop");
     let provider = provider(&cluster);
@@ -96,7 +97,7 @@ fn read(file: &Section<'_>) -> Option<Spec> {
 fn provider(cluster: &Section<'_>) -> Option<Provider> {
     let Some(given) = cluster.text("provider", "sandbox") else {
         if cluster.is_there() && !cluster.has("provider") {
-            cluster.missing("provider", "\"sandbox\" (hosts on this machine) or \"inventory\" (hosts of your own)");
+            cluster.missing("provider", "\"sandbox\", or \"inventory\" for hosts of your own");
         }
         return None;
     };

@@ -87,15 +87,15 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
     if !check.is_there() {
         return None;
     }
-    let http = check.text("http", "http://127.0.0.1:8080/health").and_then(|url| {
+    let http = check.text("http", "http://127.0.0.1:8080/health").map(|url| {
         let fine = url.value.starts_with("http://") || url.value.starts_with("https://");
         if !fine || url.value.contains(char::is_whitespace) {
             let cure = "write for example: http = \"http://127.0.0.1:8080/health\"";
             check.sink.add(&url.at, "http in check is no URL", cure);
         }
-        Some(CheckKind::Http(url.value))
+        CheckKind::Http(url.value)
     });
-    let tcp = check.text("tcp", "127.0.0.1:8080").and_then(|address| {
+    let tcp = check.text("tcp", "127.0.0.1:8080").map(|address| {
         let port = address
             .value
             .rsplit_once(':')
@@ -104,14 +104,14 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
             let cure = "write for example: tcp = \"127.0.0.1:8080\"";
             check.sink.add(&address.at, "tcp in check is no address with a port", cure);
         }
-        Some(CheckKind::Tcp(address.value))
+        CheckKind::Tcp(address.value)
     });
-    let args = check.texts("args", "/usr/local/bin/check-web").and_then(|args| {
+    let args = check.texts("args", "/usr/local/bin/check-web").map(|args| {
         if args.first().is_none_or(|program| !program.value.starts_with('/')) {
             let cure = "the program's whole path comes first: args = [\"/usr/local/bin/check-web\", \"--fast\"]; no shell reads it";
             check.sink.add(&check.at, "args in check names no program", cure);
         }
-        Some(CheckKind::Args(args.into_iter().map(|arg| arg.value).collect()))
+        CheckKind::Args(args.into_iter().map(|arg| arg.value).collect())
     });
     let least = Span::from_secs(1);
     let interval = span(&check, "interval", Span::from_secs(10), least);

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::host::Role;
-use crate::model::spec::CheckKind;
+use crate::model::spec::{CheckKind, ProviderSpec};
 
 /// The mistakes of `text`, as the user sees them.
 fn mistakes(text: &str) -> String {

@@ -85,11 +85,11 @@ impl Fetch<'_> {
         let mut tried = Vec::new();
         for source in self.sources {
             let got = match source {
-                Source::Folder(folder) => self.from_folder(id, folder, &work).await,
-                Source::Mirror(text) => self.from_url(id, &base(text)?, &work).await,
+                Source::Folder(folder) => self.take_from_folder(id, folder, &work).await,
+                Source::Mirror(text) => self.take_from_url(id, &base(text)?, &work).await,
                 Source::Official => {
                     let base = Url::parse(release::Maker::of(id.program).base()).expect("the official bases are URLs");
-                    self.from_url(id, &base, &work).await
+                    self.take_from_url(id, &base, &work).await
                 }
             };
             match got {
@@ -105,7 +105,7 @@ impl Fetch<'_> {
         Err(ArtifactError::Unavailable { id: id.clone(), tried })
     }
 
-    async fn from_folder(&self, id: &ArtifactId, folder: &Path, work: &Arc<Work>) -> Result<Artifact, Trouble> {
+    async fn take_from_folder(&self, id: &ArtifactId, folder: &Path, work: &Arc<Work>) -> Result<Artifact, Trouble> {
         let file = folder.join(release::archive_name(id));
         if !file.is_file() {
             return Err(Trouble::Missed(Tried { place: file.display().to_string(), miss: Miss::Absent }));
@@ -118,7 +118,7 @@ impl Fetch<'_> {
         Ok(admit(self.store, archive, work, self.limits, self.cancel).await?)
     }
 
-    async fn from_url(&self, id: &ArtifactId, base: &Url, work: &Arc<Work>) -> Result<Artifact, Trouble> {
+    async fn take_from_url(&self, id: &ArtifactId, base: &Url, work: &Arc<Work>) -> Result<Artifact, Trouble> {
         let join = |path: String| base.join(&path).expect("release paths join any base");
         let (url, sums_url) = (join(release::archive_path(id)), join(release::sums_path(id)));
         let sums = self.http.sums(&sums_url, self.events).await?;

@@ -338,7 +338,7 @@ async fn a_mirror_that_is_no_base_url_is_named() {
     let (_dir, cache) = cache();
     for (url, shown) in [
         ("mirror.example", "mirror.example"),
-        ("ftp://me:pw@mirror.example", "ftp://mirror.example"),
+        ("ftp://me:pw@mirror.example", "ftp://mirror.example/"),
         ("https://mirror.example/?to=", "https://mirror.example/?to="),
         ("https://me:pw@:1:/x", ":1:/x"),
     ] {
