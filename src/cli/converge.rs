@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::context::Session;
 use super::exit;
@@ -60,11 +60,14 @@ pub async fn plan<'a>(
     session.events.phase(Phase::Plan);
     let peers = match peers(all, observed) {
         Ok(peers) => peers,
-        Err(servers) => bail!(
-            "the address of {} is not known, and every node's configuration holds it: make it reachable, or give it \
-             `private_address` in the spec",
-            servers.join(", ")
-        ),
+        Err(servers) => {
+            let why = format!(
+                "the address of {} is not known, and every host's configuration holds it: make it reachable, or give \
+                 it `private_address` in the spec",
+                servers.join(", ")
+            );
+            return Ok(observed.iter().map(|on| Planned::blocked(on, &why)).collect());
+        }
     };
     let source = Source { spec: &session.spec, renderer: &session.renderer, peers: &peers, artifacts: &artifacts };
     let planned = plan_hosts(source, observed, with_diffs, &session.limits, &session.events);

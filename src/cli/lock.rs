@@ -10,8 +10,14 @@ use crate::model::name::ClusterName;
 
 /// Held while a command changes a cluster; the system frees it however the process ends.
 #[derive(Debug)]
-pub struct ClusterLock {
-    _file: File,
+pub struct ClusterLock(File);
+
+impl Drop for ClusterLock {
+    /// By hand, and not by closing alone: a child that is being started just now shares the open file for a
+    /// moment, and would hold the lock that long.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// Takes the cluster's lock.
@@ -43,7 +49,7 @@ pub fn take(path: &Path, cluster: &ClusterName, command: &str) -> Result<Cluster
         jiff::Zoned::now().round(jiff::Unit::Second)?
     );
     file.write_all(line.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
-    Ok(ClusterLock { _file: file })
+    Ok(ClusterLock(file))
 }
 
 #[cfg(test)]

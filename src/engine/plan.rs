@@ -63,7 +63,13 @@ pub struct Planned<'a> {
     pub manifest: BTreeSet<HostPath>,
 }
 
-impl Planned<'_> {
+impl<'a> Planned<'a> {
+    /// Nothing can be planned for this host, and why.
+    pub fn blocked(on: &'a Observed, why: &str) -> Self {
+        let plan = plan::blocked(&on.host.name, on.host.role, why.to_owned());
+        Self { on, plan, manifest: BTreeSet::new() }
+    }
+
     pub fn job(&self) -> Job<'_> {
         Job { on: self.on, plan: &self.plan, manifest: self.manifest.clone() }
     }

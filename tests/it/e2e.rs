@@ -150,7 +150,7 @@ fn one_host_dead() {
     let cluster = Cluster::new("e2e-dead");
     cluster.run(&["up"]).expect(0);
     // Its sshd is gone and its agent too; the machine still runs, so the provider knows nothing of it.
-    let kill = ["exec", "--host", "e2e-dead-node-1", "--", "systemctl mask --now --no-block ssh.socket ssh consul"];
+    let kill = ["exec", "--host", "e2e-dead-node-1", "--", "systemctl stop --no-block ssh.socket ssh consul"];
     cluster.run(&kill).expect(0);
     let spec = cluster.spec("[prometheus]\nscrape_interval = \"3s\"\n");
     let up = cluster.run_with(&spec, &["up", "--connect-timeout", "3s", "--output", "json"]).expect(3).json();
