@@ -3,5 +3,6 @@
 mod cli;
 mod e2e;
 mod floors;
+mod programs;
 mod sandbox;
 mod support;

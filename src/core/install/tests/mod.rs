@@ -1,3 +1,5 @@
+mod installing;
+
 use std::collections::BTreeSet;
 
 use super::*;

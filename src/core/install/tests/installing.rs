@@ -1,0 +1,459 @@
+//! The scripts themselves, run by real shells in a folder that stands for a host's root.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use super::super::bundle::bundle_at;
+use super::super::facts::facts_script;
+use super::path;
+use crate::core::install::{InstallerLine, parse_facts, parse_line};
+use crate::model::artifact::{Executable, Sha256};
+use crate::model::facts::{Facts, FactsQuery};
+use crate::model::file::{Check, FileSource, HostPath, ManagedDir, ManagedFile, Word};
+use crate::model::host::Role;
+use crate::model::name::HostName;
+use crate::model::plan::{Action, FileChange, HostPlan, Reason, Step};
+use crate::model::stream::Part;
+
+/// The shells that hosts have.
+const SHELLS: [&str; 3] = ["dash", "busybox", "bash"];
+
+/// A folder that stands for a host, and the shell it has.
+struct Machine {
+    dir: TempDir,
+    shell: &'static str,
+}
+
+impl Machine {
+    fn new(shell: &'static str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["bin", "root/var/lib", "root/usr/local/bin", "cache"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        let output = Command::new("sh").args(["-c", &format!("command -v {shell}")]).output().unwrap();
+        assert!(output.status.success(), "{shell} is not installed: scripts/install-needs tests");
+        let program = String::from_utf8(output.stdout).unwrap();
+        std::os::unix::fs::symlink(program.trim(), dir.path().join("bin/sh")).unwrap();
+        Self { dir, shell }
+    }
+
+    fn root(&self) -> String {
+        self.dir.path().join("root").to_str().unwrap().to_owned()
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        PathBuf::from(self.root() + path)
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).unwrap()
+    }
+
+    /// A line as sshd runs it, the machine's own shell being `sh`.
+    fn spawn(&self, line: &str, stdin: Vec<u8>) -> Child {
+        let path = format!("{}:{}", self.dir.path().join("bin").display(), std::env::var("PATH").unwrap());
+        let mut child = Command::new(self.dir.path().join("bin/sh"))
+            .args(["-c", line])
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        // Written beside, or a program that answers before it has read all would lock both sides.
+        std::thread::spawn(move || drop(pipe.write_all(&stdin)));
+        child
+    }
+
+    fn run(&self, line: &str, stdin: Vec<u8>) -> Output {
+        self.spawn(line, stdin).wait_with_output().unwrap()
+    }
+
+    fn facts(&self, query: &FactsQuery, rehash: bool) -> Facts {
+        let output = self.run("sh -s", facts_script(query, rehash, &self.root()).into_bytes());
+        parse_facts(&output.stdout).unwrap_or_else(|error| panic!("{}: {error}: {output:?}", self.shell))
+    }
+
+    fn bundle(&self, plan: &HostPlan) -> (String, Vec<u8>) {
+        let manifest: BTreeSet<HostPath> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::PutFile { path, .. } => Some(path.clone()),
+                _ => None,
+            })
+            .collect();
+        let bundle = bundle_at(plan, &manifest, "test", &self.root());
+        let mut stream = Vec::new();
+        for part in &bundle.parts {
+            match part {
+                Part::Bytes(bytes) => stream.extend(bytes),
+                Part::File { path, size } => {
+                    let bytes = fs::read(path).unwrap();
+                    assert_eq!(bytes.len() as u64, *size);
+                    stream.extend(bytes);
+                }
+            }
+        }
+        assert_eq!(stream.len() as u64, bundle.bytes);
+        (bundle.line, stream)
+    }
+
+    fn install(&self, steps: Vec<Action>) -> (Output, Vec<InstallerLine>) {
+        let (line, stream) = self.bundle(&plan(steps));
+        let output = self.run(&line, stream);
+        let lines = String::from_utf8_lossy(&output.stdout).lines().filter_map(parse_line).collect();
+        (output, lines)
+    }
+
+    fn install_well(&self, steps: Vec<Action>) {
+        let count = steps.len();
+        let (output, lines) = self.install(steps);
+        assert!(output.status.success(), "{}: {output:?}", self.shell);
+        assert_eq!(lines.last(), Some(&InstallerLine::Done { changes: count }), "{}: {output:?}", self.shell);
+        self.assert_tidy();
+    }
+
+    /// Nothing of a run's own is left.
+    fn assert_tidy(&self) {
+        let output = Command::new("find").arg(self.root()).output().unwrap();
+        let all = String::from_utf8(output.stdout).unwrap();
+        let left: Vec<&str> = all
+            .lines()
+            .filter(|line| line.contains("clusterctl-new") || line.contains("/stage") || line.ends_with(".tmp"))
+            .collect();
+        assert_eq!(left, Vec::<&str>::new(), "{}", self.shell);
+    }
+
+    /// A program in the cache: a script, so that it runs.
+    fn program(&self, at: &str, text: &str) -> ManagedFile {
+        let gz = self.dir.path().join("cache").join(format!("{}.gz", Sha256::of(text.as_bytes())));
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        fs::write(&gz, encoder.finish().unwrap()).unwrap();
+        let executable = Executable {
+            name: "program".to_owned(),
+            sha256: Sha256::of(text.as_bytes()),
+            size: text.len() as u64,
+            gz_size: fs::metadata(&gz).unwrap().len(),
+            gz,
+        };
+        ManagedFile { mode: 0o755, source: FileSource::Executable(executable), ..file(at, "") }
+    }
+}
+
+fn plan(actions: Vec<Action>) -> HostPlan {
+    let step = |action| Step { action, reason: Reason("a test".to_owned()) };
+    HostPlan {
+        host: HostName::new("a").unwrap(),
+        role: Role::Node,
+        launch: None,
+        steps: actions.into_iter().map(step).collect(),
+        blocked: None,
+        skipped: Vec::new(),
+    }
+}
+
+fn file(at: &str, text: &str) -> ManagedFile {
+    ManagedFile {
+        path: path(at),
+        mode: 0o640,
+        owner: "root".to_owned(),
+        group: "daemon".to_owned(),
+        source: FileSource::Text(text.to_owned()),
+        reactions: Vec::new(),
+        secret: false,
+    }
+}
+
+fn put(file: ManagedFile, change: FileChange) -> Action {
+    Action::PutFile { path: file.path.clone(), file: Box::new(file), change, diff: None }
+}
+
+fn dir(at: &str) -> Action {
+    Action::PutDir {
+        dir: ManagedDir { path: path(at), mode: 0o750, owner: "root".to_owned(), group: "daemon".to_owned() },
+    }
+}
+
+/// Runs `/usr/local/bin/judge` on the shadow of /etc/app.
+fn check() -> Action {
+    let argv = vec![
+        Word::Program(path("/usr/local/bin/judge")),
+        Word::Plain("two words; $HOME 'quoted'".to_owned()),
+        Word::Shadow(path("/etc/app")),
+    ];
+    let complaints = vec!["odd:".to_owned()];
+    Action::Check { check: Check { title: "judge it".to_owned(), covers: vec![path("/etc/app")], argv, complaints } }
+}
+
+/// Accepts a folder whose file `a` says "good", and says what it was given.
+const JUDGE: &str = "#!/bin/sh\n[ \"$1\" = \"two words; \\$HOME 'quoted'\" ] || { echo \"words: $1\"; exit 9; }\n\
+                     echo 'odd: take care'; ls \"$2\"; cat \"$2\"/*\ngrep -q good \"$2/a\"\n";
+
+fn query(files: &[&str], dirs: &[&str]) -> FactsQuery {
+    FactsQuery {
+        files: files.iter().map(|at| path(at)).collect(),
+        dirs: dirs.iter().map(|at| path(at)).collect(),
+        ..FactsQuery::default()
+    }
+}
+
+const HOSTILE: &str = "it's \"quoted\" $HOME `id` \\ {{ x }} %n\n\ttab \u{e4}\u{1f600}\n\n no newline at the end";
+
+#[test]
+fn what_is_installed_is_what_was_sent_and_facts_say_so() {
+    for shell in SHELLS {
+        let machine = Machine::new(shell);
+        let (program, text) = (machine.program("/usr/local/bin/judge", JUDGE), file("/etc/app/a", HOSTILE));
+        let asked = query(&["/usr/local/bin/judge", "/etc/app/a", "/etc/app/none"], &["/etc/app", "/etc/none"]);
+        let before = machine.facts(&asked, false);
+        assert!(before.files.is_empty() && before.dirs.is_empty() && before.manifest.is_empty(), "{shell}: {before:?}");
+        assert!(before.disk_free > 0 && before.clock > 1_700_000_000 && before.missing_tools.is_empty(), "{before:?}");
+
+        machine.install_well(vec![
+            dir("/etc/app"),
+            put(program.clone(), FileChange::Create),
+            put(text.clone(), FileChange::Create),
+        ]);
+        assert_eq!(machine.read("/etc/app/a"), HOSTILE);
+        assert_eq!(fs::metadata(machine.at("/usr/local/bin/judge")).unwrap().permissions().mode() & 0o7777, 0o755);
+        for rehash in [false, true] {
+            let facts = machine.facts(&asked, rehash);
+            assert_eq!(facts.files[&path("/usr/local/bin/judge")].sha256, program.sha256(), "{shell}");
+            let a = &facts.files[&path("/etc/app/a")];
+            assert_eq!((a.mode, a.owner.as_str(), a.group.as_str()), (0o640, "root", "daemon"), "{shell}");
+            assert_eq!(a.sha256, text.sha256());
+            assert_eq!(facts.dirs[&path("/etc/app")].mode, 0o750);
+            assert_eq!(facts.manifest, BTreeSet::from([program.path.clone(), text.path.clone()]));
+            assert_eq!(facts.files.len(), 2, "{facts:?}");
+        }
+    }
+}
+
+/// The record vouches for a program's sum until anything about the file changes; `rehash` trusts nothing.
+#[test]
+fn a_recorded_sum_holds_until_the_file_changes() {
+    let machine = Machine::new("dash");
+    let at = "/usr/local/bin/judge";
+    machine.install_well(vec![put(machine.program(at, JUDGE), FileChange::Create)]);
+    let record = machine.at("/var/lib/clusterctl/programs");
+    let text = fs::read_to_string(&record).unwrap();
+    let sum = Sha256::of(JUDGE.as_bytes());
+    assert!(text.starts_with(sum.as_str()) && text.lines().count() == 1, "{text}");
+    // A record that lies shows that it is what was read.
+    let lie = Sha256::of(b"a lie");
+    fs::write(&record, text.replace(sum.as_str(), lie.as_str())).unwrap();
+    let asked = query(&[at], &[]);
+    assert_eq!(machine.facts(&asked, false).files[&path(at)].sha256, lie);
+    assert_eq!(machine.facts(&asked, true).files[&path(at)].sha256, sum);
+    fs::write(machine.at(at), JUDGE.replace("good", "evil")).unwrap();
+    assert_eq!(
+        machine.facts(&asked, false).files[&path(at)].sha256,
+        Sha256::of(JUDGE.replace("good", "evil").as_bytes())
+    );
+    // Another program joins the record; the first one's line goes when it is written anew.
+    let (a, b) = (machine.program(at, "#!/bin/sh\n"), machine.program("/usr/local/bin/other", "#!/bin/sh\n:\n"));
+    machine.install_well(vec![put(a, FileChange::Content), put(b, FileChange::Create)]);
+    assert_eq!(fs::read_to_string(&record).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_check_judges_what_will_stand_there_and_a_refusal_changes_nothing() {
+    for shell in SHELLS {
+        let machine = Machine::new(shell);
+        machine.install_well(vec![
+            dir("/etc/app"),
+            put(machine.program("/usr/local/bin/judge", JUDGE), FileChange::Create),
+            put(file("/etc/app/a", "good\n"), FileChange::Create),
+            put(file("/etc/app/gone", "old\n"), FileChange::Create),
+            check(),
+        ]);
+        fs::write(machine.at("/etc/app/theirs"), "of the user\n").unwrap();
+
+        let remove = || Action::RemoveFile { path: path("/etc/app/gone") };
+        let (output, lines) = machine.install(vec![
+            put(file("/etc/app/a", "bad\n"), FileChange::Content),
+            put(machine.program("/usr/local/bin/new", "#!/bin/sh\n"), FileChange::Create),
+            remove(),
+            check(),
+        ]);
+        assert_eq!(output.status.code(), Some(1), "{shell}: {output:?}");
+        let failed = lines.iter().find_map(|line| match line {
+            InstallerLine::Failed { step, message } => Some((step.as_str(), message.contains("refuses"))),
+            _ => None,
+        });
+        assert_eq!(failed, Some(("judge it", true)), "{shell}: {lines:?}");
+        let said = |text: &str| lines.contains(&InstallerLine::Log(text.to_owned()));
+        // It saw the new text and the user's own file, and no longer the one that goes.
+        assert!(said("bad") && said("of the user") && said("theirs") && !said("gone"), "{shell}: {lines:?}");
+        assert_eq!(
+            (machine.read("/etc/app/a"), machine.read("/etc/app/gone")),
+            ("good\n".to_owned(), "old\n".to_owned())
+        );
+        machine.assert_tidy();
+
+        let (output, lines) =
+            machine.install(vec![put(file("/etc/app/a", "good too\n"), FileChange::Content), remove(), check()]);
+        assert!(output.status.success(), "{shell}: {output:?}");
+        assert!(lines.contains(&InstallerLine::Warning("judge it: odd: take care".to_owned())), "{lines:?}");
+        assert_eq!(machine.read("/etc/app/a"), "good too\n");
+        assert!(!machine.at("/etc/app/gone").exists());
+        assert_eq!(machine.read("/etc/app/theirs"), "of the user\n");
+    }
+}
+
+/// A new build of a program judges the files that it will read.
+#[test]
+fn a_check_runs_the_new_program() {
+    let machine = Machine::new("dash");
+    let strict = "#!/bin/sh\necho 'the new one'; exit 4\n";
+    machine.install_well(vec![put(machine.program("/usr/local/bin/judge", JUDGE), FileChange::Create)]);
+    let (output, lines) =
+        machine.install(vec![put(machine.program("/usr/local/bin/judge", strict), FileChange::Content), check()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lines.contains(&InstallerLine::Log("the new one".to_owned())), "{lines:?}");
+    assert_eq!(machine.read("/usr/local/bin/judge"), JUDGE);
+    machine.assert_tidy();
+}
+
+#[test]
+fn a_stream_that_breaks_off_installs_nothing() {
+    for shell in SHELLS {
+        let machine = Machine::new(shell);
+        machine.install_well(vec![dir("/etc/app"), put(file("/etc/app/a", "old\n"), FileChange::Create)]);
+        let steps = vec![
+            put(file("/etc/app/a", "new\n"), FileChange::Content),
+            put(machine.program("/usr/local/bin/x", JUDGE), FileChange::Create),
+        ];
+        let (line, stream) = machine.bundle(&plan(steps));
+        // Everywhere in the small part before the script, and here and there in the script itself.
+        let cuts = (0..stream.len() - 1024).step_by(512).chain((0..stream.len() - 1100).step_by(701));
+        for cut in cuts {
+            let output = machine.run(&line, stream[..cut].to_vec());
+            let done = String::from_utf8_lossy(&output.stdout).contains("clusterctl done");
+            assert!(!output.status.success() && !done, "{shell}, cut at {cut}: {output:?}");
+            assert_eq!(machine.read("/etc/app/a"), "old\n");
+            assert!(!machine.at("/usr/local/bin/x").exists());
+        }
+        // What the cut runs left goes with the next whole one.
+        assert!(machine.run(&line, stream).status.success());
+        assert_eq!(machine.read("/etc/app/a"), "new\n");
+        machine.assert_tidy();
+    }
+}
+
+/// kill -9 in the middle: the next run removes what the killed one left, and converges.
+#[test]
+fn killed_in_the_middle_then_again() {
+    for shell in SHELLS {
+        let machine = Machine::new(shell);
+        let waits = "#!/bin/sh\n: >\"${0%/*}/waiting\"\nwhile [ ! -e \"${0%/*}/go\" ]; do sleep 0.01; done\n";
+        let steps = || {
+            vec![
+                dir("/etc/app"),
+                put(machine.program("/usr/local/bin/judge", waits), FileChange::Create),
+                put(file("/etc/app/a", "good\n"), FileChange::Create),
+                check(),
+            ]
+        };
+        let (line, stream) = machine.bundle(&plan(steps()));
+        let mut child = machine.spawn(&line, stream);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !machine.at("/usr/local/bin/waiting").exists() {
+            assert!(std::time::Instant::now() < deadline, "{shell}: the check never began");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!machine.at("/etc/app/a").exists() && machine.at("/etc/app/a.clusterctl-new").exists(), "{shell}");
+        // The check that the killed run began holds its lock until it ends.
+        fs::write(machine.at("/usr/local/bin/go"), "").unwrap();
+        machine.install_well(steps());
+        assert_eq!(machine.read("/etc/app/a"), "good\n");
+    }
+}
+
+#[test]
+fn two_at_once_take_turns() {
+    let machine = Machine::new("dash");
+    let slow = "#!/bin/sh\nsleep 0.3\n";
+    let steps = |text: &str| {
+        vec![
+            dir("/etc/app"),
+            put(machine.program("/usr/local/bin/judge", slow), FileChange::Create),
+            put(file("/etc/app/a", text), FileChange::Create),
+            check(),
+        ]
+    };
+    let (first_line, first) = machine.bundle(&plan(steps("first\n")));
+    let (second_line, second) = machine.bundle(&plan(steps("second\n")));
+    let children = [machine.spawn(&first_line, first), machine.spawn(&second_line, second)];
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert!(["first\n", "second\n"].contains(&machine.read("/etc/app/a").as_str()));
+    machine.assert_tidy();
+}
+
+#[test]
+fn a_folder_in_the_way_is_named_and_left() {
+    let machine = Machine::new("dash");
+    fs::create_dir_all(machine.at("/etc/app/a/mine")).unwrap();
+    let (output, lines) = machine.install(vec![put(file("/etc/app/a", "x"), FileChange::Create)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        matches!(&lines[..], [.., InstallerLine::Failed { step, message }] if step == "write /etc/app/a" && message.contains("a folder")),
+        "{lines:?}"
+    );
+    assert!(machine.at("/etc/app/a/mine").is_dir());
+}
+
+#[test]
+fn attributes_alone_change_no_bytes() {
+    let machine = Machine::new("dash");
+    machine.install_well(vec![dir("/etc/app"), put(file("/etc/app/a", "x"), FileChange::Create)]);
+    let inode = fs::metadata(machine.at("/etc/app/a")).unwrap().ino();
+    let other = ManagedFile { mode: 0o600, group: "root".to_owned(), ..file("/etc/app/a", "x") };
+    machine.install_well(vec![put(other, FileChange::Attributes)]);
+    let now = fs::metadata(machine.at("/etc/app/a")).unwrap();
+    assert_eq!((now.permissions().mode() & 0o777, now.gid(), now.ino()), (0o600, 0, inode));
+}
+
+/// What the bytes on the way must never become.
+#[test]
+fn bytes_that_were_changed_on_the_way_are_refused() {
+    let machine = Machine::new("dash");
+    let (line, stream) = machine.bundle(&plan(vec![put(file("/etc/app/a", "precious"), FileChange::Create)]));
+    let at = stream.windows(8).position(|window| window == b"precious").unwrap();
+    let mut changed = stream;
+    changed[at] = b'P';
+    let output = machine.run(&line, changed);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not those that were sent"), "{output:?}");
+    assert!(!machine.at("/etc/app/a").exists());
+    machine.assert_tidy();
+}
+
+#[test]
+fn old_texts_are_fetched() {
+    let machine = Machine::new("busybox");
+    let at = machine.at("/etc");
+    fs::create_dir_all(&at).unwrap();
+    fs::write(at.join("a"), HOSTILE).unwrap();
+    fs::write(at.join("large"), "x".repeat(300 << 10)).unwrap();
+    let asked: Vec<HostPath> =
+        ["a", "large", "none"].iter().map(|name| path(at.join(name).to_str().unwrap())).collect();
+    let (line, stdin) = super::texts_command(&asked);
+    let output = machine.run(&line, stdin);
+    let texts = super::parse_texts(&output.stdout, &asked);
+    assert_eq!(texts, BTreeMap::from([(asked[0].clone(), HOSTILE.to_owned())]));
+}
