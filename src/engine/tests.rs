@@ -116,7 +116,10 @@ async fn one_hosts_trouble_is_its_own() {
             (name("good"), machine(good)),
             (name("denied"), FakeHost { on_connect: Box::new(denied), ..FakeHost::quiet() }),
             (name("liar"), FakeHost { on_run: Box::new(|_| Answer::ok("all is well")), ..FakeHost::quiet() }),
-            (name("half"), FakeHost { on_run: Box::new(|_| Answer::ok(&FACTS[..FACTS.len() - 5])), ..FakeHost::quiet() }),
+            (
+                name("half"),
+                FakeHost { on_run: Box::new(|_| Answer::ok(&FACTS[..FACTS.len() - 5])), ..FakeHost::quiet() },
+            ),
             (
                 name("broken"),
                 FakeHost { on_run: Box::new(|_| Answer::exit(127, "", "sh: not found")), ..FakeHost::quiet() },

@@ -4,5 +4,6 @@ mod cli;
 mod e2e;
 mod floors;
 mod programs;
+mod remote;
 mod sandbox;
 mod support;
