@@ -3,6 +3,10 @@
 # It follows a few assignments that clusterctl writes before it: files, dirs, units, users (words without
 # blanks or quotes), rehash (0 or 1) and root (a prefix of all paths, empty but in tests).
 # One fact a line on standard output. POSIX sh; dash and busybox run it.
+#
+# Words are split on purpose: no path, unit or user of ours has a blank or a glob character in it, and
+# `set -f` holds. Fields that are read only to get past them have names all the same.
+# shellcheck disable=SC1091,SC2034,SC2086,SC2154
 
 show_host() {
     printf 'hostname %s\n' "$(uname -n)"
@@ -94,7 +98,7 @@ show_dirs() {
 }
 
 # Hashing programs of 100 MB takes longer than all else here. What the installer recorded about a file it
-# wrote (size, both times, inode) vouches for its sum, unless the user wants proof.
+# wrote (size, inode, both times to the nanosecond) vouches for its sum, unless the user wants proof.
 recorded_sum() {
     [ "$rehash" = 0 ] && [ -r "$record" ] || return 1
     while read -r sum stamp; do
@@ -114,15 +118,15 @@ show_files() {
     done
     [ -n "$prefixed" ] || return 0
     to_hash=''
-    stats=$(stat -L -c '%a %U %G %s %Y %Z %i %n %F' $prefixed 2>/dev/null)
-    while read -r mode owner group size mtime ctime inode path kind; do
-        case $kind in
+    stats=$(stat -L -c '%a %U %G %s %i %n %F|%y %z' $prefixed 2>/dev/null)
+    while read -r mode owner group size inode path rest; do
+        case $rest in
         regular*) ;;
         *) continue ;;
         esac
         path=${path#"$root"}
         printf 'file %s %s %s %s\n' "$mode" "$owner" "$group" "$path"
-        recorded_sum "$size $mtime $ctime $inode $path" "$path" || to_hash="$to_hash $root$path"
+        recorded_sum "$path $size $inode ${rest#*|}" "$path" || to_hash="$to_hash $root$path"
     done <<END
 $stats
 END
@@ -158,8 +162,9 @@ show_units() {
 main() {
     set -uf
     LC_ALL=C
+    TZ=UTC
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    export LC_ALL PATH
+    export LC_ALL TZ PATH
     manifest=''
     if [ -r "$root/var/lib/clusterctl/manifest" ]; then
         manifest=$(cat "$root/var/lib/clusterctl/manifest")

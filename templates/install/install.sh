@@ -1,6 +1,9 @@
 # The functions of the installer. clusterctl writes a `run` behind them that calls them in the order of the
 # plan; docs/installer.md explains that order. POSIX sh; dash and busybox run it.
 #
+# Words are split on purpose where units and options are listed: they have no blanks in them.
+# shellcheck disable=SC2015,SC2030,SC2031,SC2034,SC2086
+#
 # Every line that clusterctl reads begins with "clusterctl ", so that nothing a program prints is taken for one.
 
 say() {
@@ -24,8 +27,8 @@ show_log() {
 must() {
     step=$1
     shift
-    if ! "$@" >"$stage/out" 2>&1; then
-        show_log "$stage/out"
+    if ! "$@" >"$out" 2>&1; then
+        show_log "$out"
         fail "$step" "$1 failed"
     fi
 }
@@ -56,6 +59,8 @@ clear_leftovers() {
 
 cleanup() {
     status=$?
+    # What still unpacks in the background would put its file back.
+    wait
     if [ -f "$own/staged" ]; then
         while IFS= read -r path; do
             rm -f "$root$path.clusterctl-new"
@@ -104,25 +109,49 @@ stage_paths() {
     printf '%s\n' "$@" >"$own/staged.tmp" && mv -f "$own/staged.tmp" "$own/staged"
 }
 
-# stage_file NUMBER MODE OWNER GROUP SUM PATH: the new file stands beside the old one, whole and checked.
-stage_file() {
+# stage_text NUMBER MODE OWNER GROUP SUM PATH: the new file stands beside the old one, whole and checked.
+stage_text() {
     say began write "$6"
-    new=$root$6.clusterctl-new
-    [ -d "$root$6" ] && fail "write $6" 'a folder stands where the file belongs: move it away'
-    must "write $6" make_folder "$root${6%/*}"
-    if [ -f "$stage/f/$1.gz" ]; then
-        if ! gzip -dc "$stage/f/$1.gz" >"$new" 2>"$stage/out"; then
-            show_log "$stage/out"
-            fail "write $6" 'unpacking failed'
-        fi
-        rm -f "$stage/f/$1.gz"
-    else
-        must "write $6" cp "$stage/f/$1" "$new"
-    fi
+    beside "$6"
+    must "write $6" cp "$stage/f/$1" "$new"
     sum=$(sha256sum "$new") || fail "write $6" 'hashing failed'
     [ "${sum%% *}" = "$5" ] || fail "write $6" 'the bytes that came are not those that were sent'
     must "write $6" chown "$3:$4" "$new"
     must "write $6" chmod "$2" "$new"
+}
+
+# stage_program NUMBER MODE OWNER GROUP PATH: the same for a compressed program, beside the others: unpacking
+# is most of an installation's work. SSH vouches for the bytes on the way, gzip's CRC for the unpacking;
+# hashing 100 MB once more would take as long again.
+stage_program() {
+    say began write "$5"
+    beside "$5"
+    (
+        out=$stage/out.$1
+        if ! gzip -dc "$stage/f/$1.gz" >"$new" 2>"$out"; then
+            show_log "$out"
+            fail "write $5" 'unpacking failed'
+        fi
+        rm -f "$stage/f/$1.gz"
+        must "write $5" chown "$3:$4" "$new"
+        must "write $5" chmod "$2" "$new"
+    ) &
+    unpacking="$unpacking $!"
+}
+
+# Sets $new, the place of a new file beside the old one.
+beside() {
+    new=$root$1.clusterctl-new
+    [ -d "$root$1" ] && fail "write $1" 'a folder stands where the file belongs: move it away'
+    must "write $1" make_folder "$root${1%/*}"
+}
+
+# All programs are unpacked from here on; the first that failed has said so.
+unpacked() {
+    for pid in $unpacking; do
+        wait "$pid" || exit 1
+    done
+    unpacking=''
 }
 
 # attributes MODE OWNER GROUP PATH
@@ -221,15 +250,15 @@ replace() {
 record() {
     {
         if [ -f "$own/programs" ]; then
-            while read -r sum size mtime ctime inode path; do
+            while read -r sum path rest; do
                 case " $* " in
                 *" $path "*) ;;
-                *) [ -f "$root$path" ] && printf '%s %s %s %s %s %s\n' "$sum" "$size" "$mtime" "$ctime" "$inode" "$path" ;;
+                *) [ -f "$root$path" ] && printf '%s %s %s\n' "$sum" "$path" "$rest" ;;
                 esac
             done <"$own/programs"
         fi
         while [ $# -ge 2 ]; do
-            printf '%s %s %s\n' "$2" "$(stat -L -c '%s %Y %Z %i' "$root$1")" "$1"
+            printf '%s %s %s\n' "$2" "$1" "$(stat -L -c '%s %i %y %z' "$root$1")"
             shift 2
         done
     } | replace programs
@@ -246,7 +275,8 @@ enable() {
         say began unit enable "$unit"
         services="$services $unit.service"
     done
-    must "enable $*" systemctl enable --quiet $services
+    # systemd reads the units afterwards, once for all of this.
+    must "enable $*" systemctl enable --quiet --no-reload $services
     for unit in "$@"; do
         say ended unit enable "$unit"
     done
@@ -281,13 +311,13 @@ now_us() {
 }
 
 failed_unit() {
-    journalctl -u "$2.service" -n 20 --no-pager -o cat >"$stage/out" 2>&1 || :
-    show_log "$stage/out"
+    journalctl -u "$2.service" -n 20 --no-pager -o cat >"$out" 2>&1 || :
+    show_log "$out"
     fail "$1 $2" "$3"
 }
 
-# settle VERB UNIT: waits until it runs and has gone on for half a second: whoever finds its port taken or its
-# data unreadable ends before that. A program that reports readiness itself (an agent without a server to
+# settle VERB UNIT: waits until it runs and has gone on for a third of a second: whoever finds its port taken or
+# its data unreadable ends before that. A program that reports readiness itself (an agent without a server to
 # join) may take longer than anybody wants to wait here; after three seconds it has not failed, and Consul
 # and Prometheus are asked later whether it works.
 settle() {
@@ -316,7 +346,7 @@ END
         active)
             if [ "$1" = reload ]; then
                 [ "${job:-0}" = 0 ] && break
-            elif [ "$age" -ge 500000 ] && [ "${job:-0}" = 0 ]; then
+            elif [ "$age" -ge 330000 ] && [ "${job:-0}" = 0 ]; then
                 break
             fi
             ;;
@@ -336,13 +366,16 @@ END
 main() {
     set -uf
     LC_ALL=C
+    TZ=UTC
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    export LC_ALL PATH
+    export LC_ALL TZ PATH
     umask 077
     stage=$1
     root=$2
     own=$root/var/lib/clusterctl
     shadow=$stage/shadow
+    out=$stage/out
+    unpacking=''
     take_lock
     set +f
     clear_leftovers

@@ -170,12 +170,14 @@ impl<'a> Work<'a> {
         let paths: Vec<&str> = self.written.iter().map(|file| file.path.as_str()).collect();
         call("stage_paths", &paths);
         for (number, file) in self.written.iter().enumerate() {
-            let (number, sum) = (number.to_string(), file.sha256());
-            call(
-                "stage_file",
-                &[&number, &mode(file.mode), &file.owner, &file.group, sum.as_str(), file.path.as_str()],
-            );
+            let (number, mode, sum) = (number.to_string(), mode(file.mode), file.sha256());
+            let (owner, group, path) = (file.owner.as_str(), file.group.as_str(), file.path.as_str());
+            match &file.source {
+                FileSource::Text(_) => call("stage_text", &[&number, &mode, owner, group, sum.as_str(), path]),
+                FileSource::Executable(_) => call("stage_program", &[&number, &mode, owner, group, path]),
+            }
         }
+        call("unpacked", &[]);
         call("claim", &paths);
         let fresh: Vec<&str> = self.fresh.iter().map(|path| path.as_str()).collect();
         if !fresh.is_empty() {
@@ -259,11 +261,13 @@ impl<'a> Work<'a> {
     fn units(&self, call: &mut dyn FnMut(&str, &[&str])) {
         let is_unit = |path: &HostPath| path.as_str().starts_with("/etc/systemd/");
         let restarts = self.acts.iter().any(|(verb, _)| *verb == Reaction::Restart.as_str());
-        if restarts || self.written.iter().any(|file| is_unit(&file.path)) || self.removed.iter().any(|p| is_unit(p)) {
-            call("daemon_reload", &[]);
-        }
+        let units_change =
+            self.written.iter().any(|file| is_unit(&file.path)) || self.removed.iter().any(|path| is_unit(path));
         if !self.enables.is_empty() {
             call("enable", &self.enables);
+        }
+        if restarts || units_change || !self.enables.is_empty() {
+            call("daemon_reload", &[]);
         }
         for (verb, unit) in &self.acts {
             call("act", &[verb, unit]);

@@ -441,6 +441,18 @@ fn bytes_that_were_changed_on_the_way_are_refused() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("not those that were sent"), "{output:?}");
     assert!(!machine.at("/etc/app/a").exists());
     machine.assert_tidy();
+
+    let (one, two) =
+        (machine.program("/usr/local/bin/one", JUDGE), machine.program("/usr/local/bin/two", "#!/bin/sh\n"));
+    let (line, mut stream) = machine.bundle(&plan(vec![put(one, FileChange::Create), put(two, FileChange::Create)]));
+    let at = stream.windows(2).position(|window| window == [0x1f, 0x8b]).unwrap() + 20;
+    stream[at] ^= 0x40;
+    let output = machine.run(&line, stream);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("failed write /usr/local/bin/one\tunpacking failed"), "{said}");
+    assert!(!machine.at("/usr/local/bin/one").exists() && !machine.at("/usr/local/bin/two").exists());
+    machine.assert_tidy();
 }
 
 #[test]
