@@ -131,10 +131,12 @@ pub struct PrometheusSpec {
     pub external_labels: BTreeMap<String, String>,
 }
 
-impl Default for PrometheusSpec {
-    fn default() -> Self {
+impl PrometheusSpec {
+    /// What holds for hosts of a provider where the spec says nothing. Prometheus spreads first scrapes over an
+    /// interval, so in the sandbox, where somebody waits for each new host, it is short.
+    pub fn of(provider: &str) -> Self {
         Self {
-            scrape_interval: Span::from_secs(5),
+            scrape_interval: Span::from_secs(if provider == "sandbox" { 2 } else { 5 }),
             retention: Span::from_secs(15 * 86_400),
             external_labels: BTreeMap::new(),
         }
@@ -213,7 +215,7 @@ impl Spec {
             provider: ProviderSpec::Sandbox { servers: 1, nodes: 2 },
             versions: Versions::current(),
             ssh: SshSpec::default(),
-            prometheus: PrometheusSpec::default(),
+            prometheus: PrometheusSpec::of("sandbox"),
             services: Vec::new(),
             artifacts: ArtifactsSpec::default(),
             templates: None,

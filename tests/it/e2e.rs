@@ -70,11 +70,11 @@ fn a_change_touches_what_depends_on_it() {
     let before = cluster.processes();
 
     let spec = cluster.spec(&format!(
-        "{counts}[prometheus]\nscrape_interval = \"2s\"\n[[service]]\nname = \"web\"\nport = 80\ntags = [\"http\"]\n\
+        "{counts}[prometheus]\nscrape_interval = \"1s\"\n[[service]]\nname = \"web\"\nport = 80\ntags = [\"http\"]\n\
          check = {{ args = [\"/bin/true\"], interval = \"1s\", timeout = \"1s\" }}\n"
     ));
     let plan = cluster.run_with(&spec, &["plan"]).expect(2);
-    assert!(plan.stdout.contains("-  scrape_interval: 5s") && plan.stdout.contains("+  scrape_interval: 2s"), "{plan}");
+    assert!(plan.stdout.contains("-  scrape_interval: 2s") && plan.stdout.contains("+  scrape_interval: 1s"), "{plan}");
     cluster.run_with(&spec, &["up"]).expect(0);
     let after = cluster.processes();
     let restarted: Vec<_> =
@@ -87,7 +87,7 @@ fn a_change_touches_what_depends_on_it() {
         if answer.stdout.contains("web") && answer.stdout.contains("http") { Ok(()) } else { Err(answer) }
     });
 
-    let spec = cluster.spec(&format!("{counts}[prometheus]\nscrape_interval = \"2s\"\n"));
+    let spec = cluster.spec(&format!("{counts}[prometheus]\nscrape_interval = \"1s\"\n"));
     cluster.run_with(&spec, &["up"]).expect(0);
     eventually("the service has left the catalog", || {
         let answer = cluster.run(&ask);

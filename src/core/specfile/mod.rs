@@ -21,7 +21,7 @@ use section::Section;
 
 use crate::core::names::nearest;
 use crate::model::name::{ClusterName, Datacenter};
-use crate::model::spec::{ArtifactsSpec, PrometheusSpec, Span, Spec, SshSpec};
+use crate::model::spec::{ArtifactsSpec, PrometheusSpec, ProviderSpec, Span, Spec, SshSpec};
 use crate::model::version::Versions;
 
 /// Reads a spec. `file` is its name in messages; paths in it are left as they are.
@@ -77,7 +77,7 @@ fn read(file: &Section<'_>) -> Option<Spec> {
     let ssh = ssh(file);
     let hosts_spec = hosts::read(file, &ssh, provider);
     let versions = versions(file);
-    let prometheus = prometheus(file);
+    let prometheus = prometheus(file, hosts_spec.as_ref());
     let services = services::read(file, hosts_spec.as_ref());
     let artifacts = artifacts(file);
     file.refuse_unknown();
@@ -184,9 +184,9 @@ fn version(section: &Section<'_>, key: &'static str, default: &Version, oldest: 
     }
 }
 
-fn prometheus(file: &Section<'_>) -> PrometheusSpec {
+fn prometheus(file: &Section<'_>, provider: Option<&ProviderSpec>) -> PrometheusSpec {
     let section = file.section("prometheus", "[prometheus]");
-    let default = PrometheusSpec::default();
+    let default = PrometheusSpec::of(provider.map_or("", ProviderSpec::as_str));
     let prometheus = PrometheusSpec {
         scrape_interval: span(&section, "scrape_interval", default.scrape_interval, Span::from_millis(100)),
         retention: span(&section, "retention", default.retention, Span::from_secs(3600)),

@@ -157,7 +157,7 @@ fn the_starter_is_a_spec_and_so_are_its_examples() {
             1,
             PrometheusSpec {
                 external_labels: BTreeMap::from([("region".to_owned(), "eu".to_owned())]),
-                ..PrometheusSpec::default()
+                ..PrometheusSpec::of("inventory")
             }
         )
     );
