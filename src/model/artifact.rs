@@ -111,6 +111,44 @@ impl fmt::Display for ArtifactId {
     }
 }
 
+/// How an executable travels. Every host can unpack gzip; zstd unpacks three times as fast and is smaller, and
+/// most server images of today have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    #[default]
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
+
+    /// Of a file's name.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip => "gz",
+            Self::Zstd => "zst",
+        }
+    }
+
+    /// The program that unpacks it; `-dc` makes either write to its standard output.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// A compressed file in the cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    pub path: PathBuf,
+    /// In bytes.
+    pub size: u64,
+}
+
 /// One executable of an artifact, compressed once in the cache and streamed from there to every host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executable {
@@ -120,10 +158,17 @@ pub struct Executable {
     pub sha256: Sha256,
     /// In bytes, uncompressed.
     pub size: u64,
-    /// The gzip file in the cache.
-    pub gz: PathBuf,
-    /// The gzip file's size in bytes.
-    pub gz_size: u64,
+    pub gzip: Packed,
+    pub zstd: Packed,
+}
+
+impl Executable {
+    pub fn packed(&self, compression: Compression) -> &Packed {
+        match compression {
+            Compression::Gzip => &self.gzip,
+            Compression::Zstd => &self.zstd,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::artifact::{Arch, Sha256};
+use super::artifact::{Arch, Compression, Sha256};
 use super::file::{HostPath, Reaction, UnitName};
 
 /// What to look for on a host, in one command.
@@ -87,6 +87,8 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
     /// Programs that the installer needs and that the host lacks.
     pub missing_tools: Vec<String>,
+    /// The best that the host can unpack.
+    pub compression: Compression,
     /// Of the users asked for, those that exist.
     pub users: BTreeSet<String>,
     /// Of the folders asked for, those that exist.

@@ -39,6 +39,7 @@ show_tools() {
         command -v "$tool" >/dev/null 2>&1 || printf 'missing %s\n' "$tool"
     done
     command -v useradd >/dev/null 2>&1 || command -v adduser >/dev/null 2>&1 || printf 'missing useradd\n'
+    command -v zstd >/dev/null 2>&1 && printf 'unpacks zstd\n'
 }
 
 # The free bytes of the file system that holds $1, or the nearest folder above it that exists.

@@ -120,21 +120,21 @@ stage_text() {
     must "write $6" chmod "$2" "$new"
 }
 
-# stage_program NUMBER MODE OWNER GROUP PATH: the same for a compressed program, beside the others: unpacking
-# is most of an installation's work. SSH vouches for the bytes on the way, gzip's CRC for the unpacking;
-# hashing 100 MB once more would take as long again.
+# stage_program UNPACKER NUMBER MODE OWNER GROUP PATH: the same for a compressed program, beside the others:
+# unpacking is most of an installation's work. SSH vouches for the bytes on the way, the sum in the compressed
+# file for the unpacking; hashing 100 MB once more would take as long again.
 stage_program() {
-    say began write "$5"
-    beside "$5"
+    say began write "$6"
+    beside "$6"
     (
-        out=$stage/out.$1
-        if ! gzip -dc "$stage/f/$1.gz" >"$new" 2>"$out"; then
+        out=$stage/out.$2
+        if ! "$1" -dc <"$stage/f/$2" >"$new" 2>"$out"; then
             show_log "$out"
-            fail "write $5" 'unpacking failed'
+            fail "write $6" 'unpacking failed'
         fi
-        rm -f "$stage/f/$1.gz"
-        must "write $5" chown "$3:$4" "$new"
-        must "write $5" chmod "$2" "$new"
+        rm -f "$stage/f/$2"
+        must "write $6" chown "$4:$5" "$new"
+        must "write $6" chmod "$3" "$new"
     ) &
     unpacking="$unpacking $!"
 }

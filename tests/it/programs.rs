@@ -56,7 +56,7 @@ impl Tree {
                 FileSource::Text(text) => fs::write(&path, text).unwrap(),
                 FileSource::Executable(executable) => {
                     let mut bytes = Vec::new();
-                    let gz = fs::File::open(&executable.gz).unwrap();
+                    let gz = fs::File::open(&executable.gzip.path).unwrap();
                     flate2::read::GzDecoder::new(gz).read_to_end(&mut bytes).unwrap();
                     fs::write(&path, bytes).unwrap();
                     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

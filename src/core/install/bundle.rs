@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::quote;
+use crate::model::artifact::Compression;
 use crate::model::file::{Check, FileSource, HostPath, ManagedFile, Reaction, Word};
 use crate::model::plan::{Action, FileChange, HostPlan};
 use crate::model::stream::Part;
@@ -20,23 +21,30 @@ pub struct Bundle {
     pub bytes: u64,
 }
 
-/// The installation of `plan`. `manifest`: all files that are ours on that host afterwards.
-pub fn bundle(plan: &HostPlan, manifest: &BTreeSet<HostPath>, run_id: &str) -> Bundle {
-    bundle_at(plan, manifest, run_id, "")
+/// The installation of `plan`; programs travel in `compression`. `manifest`: all files that are ours on that host
+/// afterwards.
+pub fn bundle(plan: &HostPlan, compression: Compression, manifest: &BTreeSet<HostPath>, run_id: &str) -> Bundle {
+    bundle_at(plan, compression, manifest, run_id, "")
 }
 
 /// `root` is a prefix for all paths; tests install into a tree of their own.
-pub(super) fn bundle_at(plan: &HostPlan, manifest: &BTreeSet<HostPath>, run_id: &str, root: &str) -> Bundle {
-    let work = Work::of(plan);
+pub(super) fn bundle_at(
+    plan: &HostPlan,
+    compression: Compression,
+    manifest: &BTreeSet<HostPath>,
+    run_id: &str,
+    root: &str,
+) -> Bundle {
+    let work = Work::of(plan, compression);
     let mut parts = Vec::new();
     for (number, file) in work.written.iter().enumerate() {
         match &file.source {
             FileSource::Text(text) => entry(&mut parts, &format!("f/{number}"), text.clone().into_bytes()),
             FileSource::Executable(executable) => {
-                let name = format!("f/{number}.gz");
-                parts.push(Part::Bytes(header(&name, executable.gz_size)));
-                parts.push(Part::File { path: executable.gz.clone(), size: executable.gz_size });
-                parts.push(Part::Bytes(padding(executable.gz_size)));
+                let packed = executable.packed(compression);
+                parts.push(Part::Bytes(header(&format!("f/{number}"), packed.size)));
+                parts.push(Part::File { path: packed.path.clone(), size: packed.size });
+                parts.push(Part::Bytes(padding(packed.size)));
             }
         }
     }
@@ -95,6 +103,7 @@ fn padding(size: u64) -> Vec<u8> {
 #[derive(Default)]
 struct Work<'a> {
     steps: usize,
+    compression: Compression,
     users: Vec<(&'a str, &'a HostPath)>,
     dirs: Vec<&'a crate::model::file::ManagedDir>,
     /// Files with new bytes; the index is their name in the stream.
@@ -111,8 +120,8 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn of(plan: &'a HostPlan) -> Self {
-        let mut work = Self { steps: plan.steps.len(), ..Self::default() };
+    fn of(plan: &'a HostPlan, compression: Compression) -> Self {
+        let mut work = Self { steps: plan.steps.len(), compression, ..Self::default() };
         for step in &plan.steps {
             match &step.action {
                 Action::CreateUser { user } => work.users.push((&user.name, &user.home)),
@@ -174,7 +183,9 @@ impl<'a> Work<'a> {
             let (owner, group, path) = (file.owner.as_str(), file.group.as_str(), file.path.as_str());
             match &file.source {
                 FileSource::Text(_) => call("stage_text", &[&number, &mode, owner, group, sum.as_str(), path]),
-                FileSource::Executable(_) => call("stage_program", &[&number, &mode, owner, group, path]),
+                FileSource::Executable(_) => {
+                    call("stage_program", &[self.compression.program(), &number, &mode, owner, group, path]);
+                }
             }
         }
         call("unpacked", &[]);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::quote;
-use crate::model::artifact::{Arch, Sha256};
+use crate::model::artifact::{Arch, Compression, Sha256};
 use crate::model::facts::{DirFact, Facts, FactsQuery, FileFact, Init, UnitFact};
 use crate::model::file::{HostPath, Reaction, UnitName};
 
@@ -80,6 +80,7 @@ pub fn parse_facts(answer: &[u8]) -> Result<Facts, FactsError> {
 struct Reader {
     single: BTreeMap<&'static str, String>,
     missing_tools: Vec<String>,
+    compression: Compression,
     disk_free: Option<u64>,
     addresses: Vec<IpAddr>,
     users: BTreeSet<String>,
@@ -106,6 +107,10 @@ impl Reader {
         }
         match key {
             "missing" => self.missing_tools.push(value.to_owned()),
+            "unpacks" => {
+                let known = Compression::ALL.into_iter().find(|compression| compression.program() == value)?;
+                self.compression = self.compression.max(known);
+            }
             "disk" => {
                 let bytes = value.parse::<u64>().ok()?.saturating_mul(1024);
                 self.disk_free = Some(self.disk_free.map_or(bytes, |least| least.min(bytes)));
@@ -211,6 +216,7 @@ impl Reader {
             disk_free: self.disk_free.ok_or_else(|| FactsError::Lacks { what: "the free disk space".to_owned() })?,
             addresses: self.addresses,
             missing_tools: self.missing_tools,
+            compression: self.compression,
             users: self.users,
             dirs: self.dirs,
             files,

@@ -112,7 +112,7 @@ fn disk_problem(steps: &[Step], facts: &Facts) -> Option<String> {
         .map(|step| match &step.action {
             Action::PutFile { file, change: FileChange::Create | FileChange::Content, .. } => match &file.source {
                 // The compressed file stands beside the executable for a moment.
-                FileSource::Executable(executable) => executable.size + executable.gz_size,
+                FileSource::Executable(executable) => executable.size + executable.packed(facts.compression).size,
                 FileSource::Text(text) => text.len() as u64,
             },
             _ => 0,

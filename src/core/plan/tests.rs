@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::core::render::{Peer, Renderer};
 use crate::core::templates::Overrides;
-use crate::model::artifact::Arch;
+use crate::model::artifact::{Arch, Compression};
 use crate::model::facts::{DirFact, FileFact};
 use crate::model::name::ClusterName;
 use crate::model::spec::Spec;
@@ -34,6 +34,7 @@ fn bare() -> Facts {
         disk_free: 10 << 30,
         addresses: Vec::new(),
         missing_tools: Vec::new(),
+        compression: Compression::Gzip,
         users: BTreeSet::new(),
         dirs: BTreeMap::new(),
         files: BTreeMap::new(),

@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
 use tera::{Context, Tera, Value};
 use thiserror::Error;
 
 use super::dialect::Capability;
 use super::templates::{EMBEDDED, Overrides};
-use crate::model::artifact::{Arch, Artifact, ArtifactId, Executable, Sha256};
+use crate::model::artifact::{Arch, Artifact, ArtifactId, Executable, Packed, Sha256};
 use crate::model::file::{
     Check, FileSource, HostPath, ManagedDir, ManagedFile, Reaction, SystemUser, UnitName, Wanted, Word,
 };
@@ -259,8 +258,8 @@ fn absent(program: Program, version: &semver::Version) -> Artifact {
         name: (*name).to_owned(),
         sha256: nothing.clone(),
         size: 0,
-        gz: PathBuf::new(),
-        gz_size: 0,
+        gzip: Packed::default(),
+        zstd: Packed::default(),
     };
     Artifact {
         id: ArtifactId { program, version: version.clone(), arch: Arch::Amd64 },

@@ -6,7 +6,7 @@ use super::super::escape::plain;
 use super::super::table::Table;
 use super::super::words::bytes;
 use super::{Document, View, envelope};
-use crate::model::artifact::{Artifact, Executable};
+use crate::model::artifact::{Artifact, Executable, Packed};
 
 /// `artifacts list`.
 pub struct ArtifactsReport<'a>(pub &'a [Artifact]);
@@ -31,8 +31,8 @@ struct Part<'a> {
     name: &'a str,
     sha256: &'a str,
     size: u64,
-    path: String,
-    compressed: u64,
+    gzip: &'a Packed,
+    zstd: &'a Packed,
 }
 
 #[derive(Serialize)]
@@ -46,8 +46,8 @@ impl<'a> Row<'a> {
             name: &e.name,
             sha256: e.sha256.as_str(),
             size: e.size,
-            path: e.gz.to_string_lossy().into_owned(),
-            compressed: e.gz_size,
+            gzip: &e.gzip,
+            zstd: &e.zstd,
         };
         Self {
             program: artifact.id.program.as_str(),
@@ -155,8 +155,14 @@ mod tests {
                   "name": "consul",
                   "sha256": "b713f0bd8f48dfad2263cabc455ade78f7e4e99a548101f31f935686dff67124",
                   "size": 50000000,
-                  "path": "/cache/consul.gz",
-                  "compressed": 17000000
+                  "gzip": {
+                    "path": "/cache/consul.gz",
+                    "size": 17000000
+                  },
+                  "zstd": {
+                    "path": "/cache/consul.zst",
+                    "size": 14000000
+                  }
                 }
               ]
             }

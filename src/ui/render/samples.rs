@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use semver::Version;
 
 use super::{Document, View};
-use crate::model::artifact::{Arch, Artifact, ArtifactId, Executable, Sha256};
+use crate::model::artifact::{Arch, Artifact, ArtifactId, Executable, Packed, Sha256};
 use crate::model::file::{Check, FileSource, HostPath, ManagedDir, ManagedFile, Reaction, SystemUser, UnitName, Word};
 use crate::model::host::{HostId, HostState, Role};
 use crate::model::name::{ClusterName, HostName};
@@ -145,8 +145,8 @@ pub fn artifacts() -> Vec<Artifact> {
                 name: (*name).into(),
                 sha256: Sha256::of(name.as_bytes()),
                 size: 50_000_000,
-                gz: format!("/cache/{name}.gz").into(),
-                gz_size: 17_000_000,
+                gzip: Packed { path: format!("/cache/{name}.gz").into(), size: 17_000_000 },
+                zstd: Packed { path: format!("/cache/{name}.zst").into(), size: 14_000_000 },
             })
             .collect(),
     };

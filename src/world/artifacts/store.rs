@@ -10,14 +10,14 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::ArtifactError;
-use crate::model::artifact::{Arch, Artifact, ArtifactId};
+use crate::model::artifact::{Arch, Artifact, ArtifactId, Compression};
 use crate::model::version::Program;
 
 const RECORD: &str = "artifact.json";
 /// A record is a few hundred bytes.
 const MAX_RECORD: u64 = 1 << 20;
 /// Raised when an entry's form changes: an older entry then counts as broken and is fetched anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const WORK: &str = ".work";
 /// Where an entry is put together inside a work folder, and where it goes when it is taken out.
 const NEW: &str = "new";
@@ -206,13 +206,16 @@ fn read_entry(dir: &Path, id: &ArtifactId) -> Result<Artifact, String> {
         return Err(format!("{RECORD} lists other executables: {}", names.join(", ")));
     }
     for executable in &artifact.executables {
-        let gz = format!("{}.gz", executable.name);
-        if executable.gz != Path::new(&gz) {
-            return Err(format!("{RECORD} points to {}", executable.gz.display()));
-        }
-        let size = regular_size(&dir.join(&gz))?;
-        if size != executable.gz_size {
-            return Err(format!("{gz} has {size} bytes instead of {}", executable.gz_size));
+        for compression in Compression::ALL {
+            let packed = executable.packed(compression);
+            let name = format!("{}.{}", executable.name, compression.suffix());
+            if packed.path != Path::new(&name) {
+                return Err(format!("{RECORD} points to {}", packed.path.display()));
+            }
+            let size = regular_size(&dir.join(&name))?;
+            if size != packed.size {
+                return Err(format!("{name} has {size} bytes instead of {}", packed.size));
+            }
         }
     }
     Ok(with_paths(artifact, dir))
@@ -220,7 +223,9 @@ fn read_entry(dir: &Path, id: &ArtifactId) -> Result<Artifact, String> {
 
 fn with_paths(mut artifact: Artifact, dir: &Path) -> Artifact {
     for executable in &mut artifact.executables {
-        executable.gz = dir.join(&executable.gz);
+        for packed in [&mut executable.gzip, &mut executable.zstd] {
+            packed.path = dir.join(&packed.path);
+        }
     }
     artifact
 }

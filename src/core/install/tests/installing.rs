@@ -13,7 +13,7 @@ use super::super::bundle::bundle_at;
 use super::super::facts::facts_script;
 use super::path;
 use crate::core::install::{InstallerLine, parse_facts, parse_line};
-use crate::model::artifact::{Executable, Sha256};
+use crate::model::artifact::{Compression, Executable, Packed, Sha256};
 use crate::model::facts::{Facts, FactsQuery};
 use crate::model::file::{Check, FileSource, HostPath, ManagedDir, ManagedFile, Word};
 use crate::model::host::Role;
@@ -41,6 +41,11 @@ impl Machine {
         let program = String::from_utf8(output.stdout).unwrap();
         std::os::unix::fs::symlink(program.trim(), dir.path().join("bin/sh")).unwrap();
         Self { dir, shell }
+    }
+
+    /// Programs come as zstd to the hosts that have it, which those with busybox alone do not.
+    fn compression(&self) -> Compression {
+        if self.shell == "busybox" { Compression::Gzip } else { Compression::Zstd }
     }
 
     fn root(&self) -> String {
@@ -90,7 +95,7 @@ impl Machine {
                 _ => None,
             })
             .collect();
-        let bundle = bundle_at(plan, &manifest, "test", &self.root());
+        let bundle = bundle_at(plan, self.compression(), &manifest, "test", &self.root());
         let mut stream = Vec::new();
         for part in &bundle.parts {
             match part {
@@ -134,16 +139,19 @@ impl Machine {
 
     /// A program in the cache: a script, so that it runs.
     fn program(&self, at: &str, text: &str) -> ManagedFile {
-        let gz = self.dir.path().join("cache").join(format!("{}.gz", Sha256::of(text.as_bytes())));
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(text.as_bytes()).unwrap();
-        fs::write(&gz, encoder.finish().unwrap()).unwrap();
+        let in_cache = |suffix: &str, bytes: Vec<u8>| {
+            let path = self.dir.path().join("cache").join(format!("{}.{suffix}", Sha256::of(text.as_bytes())));
+            fs::write(&path, &bytes).unwrap();
+            Packed { path, size: bytes.len() as u64 }
+        };
         let executable = Executable {
             name: "program".to_owned(),
             sha256: Sha256::of(text.as_bytes()),
             size: text.len() as u64,
-            gz_size: fs::metadata(&gz).unwrap().len(),
-            gz,
+            gzip: in_cache("gz", encoder.finish().unwrap()),
+            zstd: in_cache("zst", zstd::encode_all(text.as_bytes(), 3).unwrap()),
         };
         ManagedFile { mode: 0o755, source: FileSource::Executable(executable), ..file(at, "") }
     }
@@ -217,6 +225,7 @@ fn what_is_installed_is_what_was_sent_and_facts_say_so() {
         let before = machine.facts(&asked, false);
         assert!(before.files.is_empty() && before.dirs.is_empty() && before.manifest.is_empty(), "{shell}: {before:?}");
         assert!(before.disk_free > 0 && before.clock > 1_700_000_000 && before.missing_tools.is_empty(), "{before:?}");
+        assert_eq!(before.compression, Compression::Zstd, "this machine has zstd (scripts/install-needs tests)");
 
         machine.install_well(vec![
             dir("/etc/app"),
@@ -442,17 +451,21 @@ fn bytes_that_were_changed_on_the_way_are_refused() {
     assert!(!machine.at("/etc/app/a").exists());
     machine.assert_tidy();
 
-    let (one, two) =
-        (machine.program("/usr/local/bin/one", JUDGE), machine.program("/usr/local/bin/two", "#!/bin/sh\n"));
-    let (line, mut stream) = machine.bundle(&plan(vec![put(one, FileChange::Create), put(two, FileChange::Create)]));
-    let at = stream.windows(2).position(|window| window == [0x1f, 0x8b]).unwrap() + 20;
-    stream[at] ^= 0x40;
-    let output = machine.run(&line, stream);
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("failed write /usr/local/bin/one\tunpacking failed"), "{said}");
-    assert!(!machine.at("/usr/local/bin/one").exists() && !machine.at("/usr/local/bin/two").exists());
-    machine.assert_tidy();
+    for (shell, magic) in [("dash", [0x28, 0xb5]), ("busybox", [0x1f, 0x8b])] {
+        let machine = Machine::new(shell);
+        let (one, two) =
+            (machine.program("/usr/local/bin/one", JUDGE), machine.program("/usr/local/bin/two", "#!/bin/sh\n"));
+        let steps = vec![put(one, FileChange::Create), put(two, FileChange::Create)];
+        let (line, mut stream) = machine.bundle(&plan(steps));
+        let at = stream.windows(2).position(|window| window == magic).unwrap() + 20;
+        stream[at] ^= 0x40;
+        let output = machine.run(&line, stream);
+        assert_eq!(output.status.code(), Some(1), "{shell}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("failed write /usr/local/bin/one\tunpacking failed"), "{shell}: {said}");
+        assert!(!machine.at("/usr/local/bin/one").exists() && !machine.at("/usr/local/bin/two").exists(), "{shell}");
+        machine.assert_tidy();
+    }
 }
 
 #[test]

@@ -32,11 +32,11 @@ async fn a_damaged_entry_is_named_never_used_and_replaced() {
     type Damage = fn(&Cache, &Artifact);
     let damages: [(&str, Damage); 4] = [
         ("an executable is cut off", |_, artifact| {
-            let gz = &artifact.executables[0].gz;
+            let gz = &artifact.executables[0].gzip.path;
             let bytes = fs::read(gz).unwrap();
             fs::write(gz, &bytes[..bytes.len() / 2]).unwrap();
         }),
-        ("an executable is gone", |_, artifact| fs::remove_file(&artifact.executables[0].gz).unwrap()),
+        ("an executable is gone", |_, artifact| fs::remove_file(&artifact.executables[0].gzip.path).unwrap()),
         ("the record is cut off", |cache, artifact| {
             fs::write(cache.store.entry_dir(&artifact.id).join("artifact.json"), "{").unwrap();
         }),
@@ -81,7 +81,7 @@ async fn pruning_removes_what_is_not_to_be_kept_and_leaves_live_work_alone() {
     let arm = id(Program::Consul, Arch::Arm64);
     let (_dir, cache) = filled(&[consul(), arm.clone(), prometheus()]).await;
     let size = tree_size(&cache.store.entry_dir(&arm));
-    fs::remove_file(&cache.get(&prometheus()).unwrap().unwrap().executables[0].gz).unwrap();
+    fs::remove_file(&cache.get(&prometheus()).unwrap().unwrap().executables[0].gzip.path).unwrap();
     let live = cache.store.try_lock(&id(Program::NodeExporter, Arch::Amd64)).unwrap().unwrap();
     let working = live.fresh().unwrap();
 

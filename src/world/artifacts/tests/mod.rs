@@ -136,12 +136,16 @@ pub fn assert_whole(cache: &Cache, artifact: &Artifact) {
     let names: Vec<&str> = artifact.executables.iter().map(|e| e.name.as_str()).collect();
     assert_eq!(names, id.program.executables());
     for executable in &artifact.executables {
-        let gz = std::fs::read(&executable.gz).unwrap();
-        assert_eq!(gz.len() as u64, executable.gz_size);
+        let gz = std::fs::read(&executable.gzip.path).unwrap();
+        assert_eq!(gz.len() as u64, executable.gzip.size);
         assert_eq!(gz[3..8], [0; 5], "no name and no time in the gzip header");
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(gz.as_slice()).read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, program(&executable.name, id.arch));
+        let zst = std::fs::read(&executable.zstd.path).unwrap();
+        assert_eq!(zst.len() as u64, executable.zstd.size);
+        assert_eq!(zst[4] & 0b100, 0b100, "a sum at the end of the zstd frame");
+        assert_eq!(zstd::decode_all(zst.as_slice()).unwrap(), bytes);
         assert_eq!(executable.size, bytes.len() as u64);
         assert_eq!(executable.sha256, Sha256::of(&bytes));
     }

@@ -14,10 +14,10 @@ use crate::model::event::{Doing, Events};
 use crate::world::cloud::CloudError;
 
 /// Changes with what `build` and `tree` make, so that a new recipe gets a new tree and old hosts keep theirs.
-pub const RECIPE: &str = "bookworm-1";
+pub const RECIPE: &str = "bookworm-2";
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const SUITE: &str = "bookworm";
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server,iproute2,ca-certificates,procps,sudo";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server,iproute2,ca-certificates,procps,sudo,zstd";
 const PARTIAL: &str = ".partial-";
 
 /// The tree of a recipe, whether it exists or not.
