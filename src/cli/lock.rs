@@ -46,7 +46,7 @@ pub fn take(path: &Path, cluster: &ClusterName, command: &str) -> Result<Cluster
     let line = format!(
         "`clusterctl {command}` (process {}) since {}",
         std::process::id(),
-        jiff::Zoned::now().round(jiff::Unit::Second)?
+        jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z")
     );
     file.write_all(line.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
     Ok(ClusterLock(file))

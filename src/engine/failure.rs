@@ -56,11 +56,14 @@ fn connect_hint(error: &ConnectError) -> Option<String> {
         ConnectError::Denied { .. } => {
             "give the right `user` and `key` in [ssh] or at the host, or load the key into ssh-agent".to_owned()
         }
-        ConnectError::KeyChanged { host, known_hosts, .. } => format!(
-            "if {host} was rebuilt, remove its lines from {} and run again; if it was not, someone may stand between: \
-             do not log in",
-            known_hosts.display()
-        ),
+        ConnectError::KeyChanged { host, known_hosts, .. } => {
+            let cure = match known_hosts {
+                Some(path) => format!("remove its lines from {} and run again", path.display()),
+                None => "give its new key (`host_keys` in the spec, or your ~/.ssh/known_hosts), or replace the host"
+                    .to_owned(),
+            };
+            format!("if {host} was rebuilt, {cure}; if it was not, someone may stand between: do not log in")
+        }
         ConnectError::KeyUnknown { .. } => {
             "compare it with the host's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on its console), then put \
              the key in `host_keys` in the spec, or run with --accept-new-host-keys"

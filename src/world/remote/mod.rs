@@ -75,9 +75,10 @@ pub enum ConnectError {
     Dropped { host: HostName, address: String, detail: String },
     #[error("{host}: {user}@{address} was denied: {detail}")]
     Denied { host: HostName, user: String, address: String, detail: String },
-    /// The host is the same (its id), the key is another.
+    /// The host is the same (its id), the key is another. `known_hosts` is where the known key stands, `None`
+    /// where it was given with the host: by the spec, the user's own ssh, or at its launch.
     #[error("{host}: its SSH host key has changed: known is {known}, it showed {shown}")]
-    KeyChanged { host: HostName, known: String, shown: String, known_hosts: PathBuf },
+    KeyChanged { host: HostName, known: String, shown: String, known_hosts: Option<PathBuf> },
     #[error("{host}: its SSH host key is not known: it showed {shown}")]
     KeyUnknown { host: HostName, shown: String, known_hosts: PathBuf },
     #[error("{host}: {what}")]

@@ -177,8 +177,7 @@ impl Login {
 
     /// Keys that the provider vouches for come first; else those seen before.
     fn known_keys(&self) -> Result<Vec<PublicKey>, ConnectError> {
-        let vouched: Vec<PublicKey> =
-            self.host.host_keys.iter().filter_map(|key| PublicKey::from_openssh(key)).collect();
+        let vouched = self.vouched();
         if !vouched.is_empty() {
             return Ok(vouched);
         }
@@ -186,6 +185,10 @@ impl Login {
         self.known
             .keys(&self.host.id)
             .map_err(|error| self.setup(format!("reading {}", path.display()), Some(error.into())))
+    }
+
+    fn vouched(&self) -> Vec<PublicKey> {
+        self.host.host_keys.iter().filter_map(|key| PublicKey::from_openssh(key)).collect()
     }
 
     fn handshake(&self, stream: &TcpStream, known: &[PublicKey]) -> Result<Session, Attempt> {
@@ -220,7 +223,7 @@ impl Login {
             host: self.host.name.clone(),
             known: known.join(", "),
             shown: shown.to_owned(),
-            known_hosts: self.known.path().to_owned(),
+            known_hosts: self.vouched().is_empty().then(|| self.known.path().to_owned()),
         }
     }
 
