@@ -62,6 +62,7 @@ impl Session {
         let cloud: Box<dyn Cloud> = match &spec.provider {
             ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
             ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(hosts, &spec.ssh)),
+            ProviderSpec::Ec2(_) => bail!("the EC2 provider is not part of this build"),
         };
         let connector = connector(&global, &paths, &spec, &cancel)?;
         let cache = Cache::open(paths.artifacts())?;

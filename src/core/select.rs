@@ -22,10 +22,14 @@ pub fn host_name(cluster: &ClusterName, role: Role, ordinal: u32) -> HostName {
 /// What `up` must launch: hosts that the spec counts and that are not there, and hosts that are there but
 /// do not run. Hosts beyond the spec's count (they joined later) are kept.
 pub fn to_launch(spec: &Spec, existing: &[Host]) -> Vec<ToLaunch> {
-    let ProviderSpec::Sandbox { servers, nodes } = &spec.provider else { return Vec::new() };
-    let counted = (1..=u32::from(*servers))
+    let (servers, nodes) = match &spec.provider {
+        ProviderSpec::Sandbox { servers, nodes } => (*servers, *nodes),
+        ProviderSpec::Ec2(ec2) => (ec2.servers, ec2.nodes),
+        ProviderSpec::Inventory { .. } => return Vec::new(),
+    };
+    let counted = (1..=u32::from(servers))
         .map(|n| (Role::Server, n))
-        .chain((1..=u32::from(*nodes)).map(|n| (Role::Node, n)))
+        .chain((1..=u32::from(nodes)).map(|n| (Role::Node, n)))
         .map(|(role, n)| (host_name(&spec.cluster, role, n), role));
     let mut wanted: Vec<(HostName, Role)> = counted.collect();
     let named: BTreeSet<HostName> = wanted.iter().map(|(name, _)| name.clone()).collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ec2::Ec2Spec;
 use super::host::Role;
 use super::name::{ClusterName, Datacenter, HostName, ServiceName};
 use super::version::Versions;
@@ -89,6 +90,7 @@ impl std::str::FromStr for Span {
 pub enum ProviderSpec {
     Sandbox { servers: u16, nodes: u16 },
     Inventory { hosts: Vec<InventoryHost> },
+    Ec2(Box<Ec2Spec>),
 }
 
 impl ProviderSpec {
@@ -96,6 +98,7 @@ impl ProviderSpec {
         match self {
             Self::Sandbox { .. } => "sandbox",
             Self::Inventory { .. } => "inventory",
+            Self::Ec2(_) => "ec2",
         }
     }
 }
