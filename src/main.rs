@@ -7,6 +7,18 @@ use clusterctl::cli::{Cli, exit, hints};
 use clusterctl::ui::Ui;
 use tracing_subscriber::EnvFilter;
 
+/// Libraries that sign requests or carry them.
+const SECRETIVE: [&str; 8] = [
+    "aws_config",
+    "aws_credential_types",
+    "aws_runtime",
+    "aws_sigv4",
+    "aws_smithy_http_client",
+    "aws_smithy_runtime",
+    "aws_smithy_runtime_api",
+    "hyper_util",
+];
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -44,6 +56,11 @@ fn trace(verbose: u8, ui: &Ui) {
         _ => "clusterctl=trace,debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // At their lower levels these write out whole requests, and with them session tokens and signatures: nobody's
+    // wish to see more is to put those into a log.
+    let filter = SECRETIVE.iter().fold(filter, |filter, krate| {
+        filter.add_directive(format!("{krate}=info").parse().expect("a crate's name and a level"))
+    });
     let ui = ui.clone();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || ui.err_writer()).with_ansi(false).init();
 }

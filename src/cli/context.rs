@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio_util::sync::CancellationToken;
@@ -11,15 +12,16 @@ use super::paths::Paths;
 use super::{Global, connector::connector, templates};
 use crate::core::render::{PROMETHEUS_PORT, Renderer};
 use crate::core::specfile;
-use crate::engine::Limits;
 use crate::engine::observe::Observed;
+use crate::engine::{self, Limits};
 use crate::model::event::Events;
+use crate::model::host::Host;
 use crate::model::name::ClusterName;
 use crate::model::spec::{ProviderSpec, Spec};
 use crate::ui::progress::{LogFile, system_clock};
 use crate::ui::{Document, Question, Reporter, Ui, View};
 use crate::world::artifacts::{Cache, Sources};
-use crate::world::cloud::{Cloud, Inventory, Sandbox};
+use crate::world::cloud::{Cloud, Ec2, Inventory, Sandbox};
 use crate::world::remote::{Connector, openssh};
 
 /// The name of the sandbox cluster where nobody names one.
@@ -51,6 +53,7 @@ impl Session {
         let paths = Paths::from_environment()?;
         let ui = global.ui();
         let mut spec = choose_spec(&global, &paths, verb)?;
+        account(&global, &mut spec);
         trust_known_hosts(&mut spec, &paths);
         let cancel = super::signals::token(&ui);
         let reporter = reporter(&global, &ui)?;
@@ -62,7 +65,7 @@ impl Session {
         let cloud: Box<dyn Cloud> = match &spec.provider {
             ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
             ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(hosts, &spec.ssh)),
-            ProviderSpec::Ec2(_) => bail!("the EC2 provider is not part of this build"),
+            ProviderSpec::Ec2(ec2) => Box::new(Ec2::new(&spec, ec2, paths.home.clone(), cancel.clone())),
         };
         let connector = connector(&global, &paths, &spec, &cancel)?;
         let cache = Cache::open(paths.artifacts())?;
@@ -92,6 +95,14 @@ impl Session {
     /// Hosts of the user's own are changed only when someone agreed; the sandbox holds nothing of value.
     pub fn asks_before_changes(&self) -> bool {
         !self.global.yes && !matches!(self.spec.provider, ProviderSpec::Sandbox { .. })
+    }
+
+    /// The hosts with the SSH keys that their consoles tell, where none is known yet; waits up to `limit`.
+    pub async fn with_host_keys(&self, hosts: Vec<Host>, limit: Duration) -> Vec<Host> {
+        // Whoever trusts the first key shown need not wait for the console to confirm it.
+        let limit = if self.global.accept_new_host_keys { Duration::ZERO } else { limit };
+        let (cloud, connector) = (self.cloud.as_ref(), self.connector.as_ref());
+        engine::host_keys::learn(hosts, cloud, connector, limit, &self.events).await
     }
 
     /// A command's answer on stdout; progress ends first.
@@ -135,6 +146,11 @@ impl Session {
     fn spec_flags(&self) -> String {
         match (&self.global.file, &self.global.cluster) {
             (Some(file), _) => format!(" -f {}", crate::core::install::quote(&file.to_string_lossy())),
+            (None, cluster) if self.global.region.is_some() => {
+                let region = self.global.region.as_deref().unwrap_or_default();
+                let cluster = cluster.as_ref().map(|cluster| format!(" --cluster {cluster}")).unwrap_or_default();
+                format!("{cluster} --region {}", crate::core::install::quote(region))
+            }
             (None, Some(cluster)) => format!(" --sandbox --cluster {cluster}"),
             (None, None) if Path::new(DEFAULT_SPEC).exists() && !self.global.sandbox => String::new(),
             (None, None) => " --sandbox".to_owned(),
@@ -168,6 +184,10 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     if global.cluster.is_none() && default.exists() {
         return read_spec(default, paths);
     }
+    // Tags say which hosts are the cluster's, so that a region and a name are enough to find it.
+    if let (Some(_), Some(cluster)) = (&global.region, &global.cluster) {
+        return Ok(Spec::ec2(cluster.clone()));
+    }
     if paths.sandbox_cluster(&name).exists() {
         return Ok(Spec::sandbox(name));
     }
@@ -192,6 +212,14 @@ fn read_spec(file: &Path, paths: &Paths) -> Result<Spec> {
         }
     }
     Ok(spec)
+}
+
+/// The command line has the last word on which account and region.
+fn account(global: &Global, spec: &mut Spec) {
+    if let ProviderSpec::Ec2(ec2) = &mut spec.provider {
+        ec2.region = global.region.clone().or_else(|| ec2.region.take());
+        ec2.profile = global.profile.clone().or_else(|| ec2.profile.take());
+    }
 }
 
 /// Whom the user's own ssh knows, clusterctl knows too: keys in their known_hosts vouch for hosts of the

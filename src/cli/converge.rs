@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::context::Session;
 use super::exit;
+use crate::core::select::{self, ToLaunch};
 use crate::core::{plan as planning, render};
 use crate::engine::observe::{Observed, observe};
 use crate::engine::plan::{Artifacts, Planned, Source, needed, peers, plan_hosts, whole};
@@ -13,7 +14,7 @@ use crate::engine::{apply, verify};
 use crate::model::event::Phase;
 use crate::model::host::Host;
 use crate::model::name::HostName;
-use crate::model::plan::Plan;
+use crate::model::plan::{HostPlan, Plan, ResourceStep};
 use crate::model::report::{Failure, HostOutcome, HostResult, Millis, RunReport};
 
 /// Connects to `hosts` and reads their facts, with a warning for each clock that is off.
@@ -27,6 +28,7 @@ pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> Result<(
     }
     let query = |host: &Host| queries.get(&host.name).cloned().unwrap_or_default();
     let connector = session.connector.as_ref();
+    let hosts = session.with_host_keys(hosts, session.limits.host_keys).await;
     let (observed, failed) = observe(hosts, connector, &query, rehash, &session.limits, &session.events).await;
     let now = jiff::Timestamp::now().as_second();
     for host in &observed {
@@ -74,18 +76,46 @@ pub async fn plan<'a>(
     Ok(planned.await?)
 }
 
+/// What came before converging.
+pub struct Run {
+    pub begun: Instant,
+    pub rehash: bool,
+    /// Hosts that somebody agreed to when they were launched: nobody is asked about them again.
+    pub agreed: Vec<HostName>,
+    /// Hosts that never came so far.
+    pub failed: Vec<HostOutcome>,
+}
+
+/// Two machines that claim to be one host: nobody can say which is meant.
+pub fn refuse_conflicts(existing: &[Host]) -> Result<()> {
+    let conflicts = select::conflicts(existing);
+    anyhow::ensure!(conflicts.is_empty(), "{}", conflicts.join("; "));
+    Ok(())
+}
+
+/// What is to be launched, and what the provider makes or mends for it: asked about once, before any of it is made.
+pub async fn ready(session: &Session, missing: &[ToLaunch], resources: Vec<ResourceStep>) -> Result<bool> {
+    let launches: Vec<HostPlan> =
+        missing.iter().map(|launch| planning::launched(&launch.name, launch.role, &launch.reason)).collect();
+    let making = !resources.is_empty();
+    let plan = whole(resources, launches, Vec::new(), Vec::new());
+    if !confirm(session, &plan)? {
+        session.events.note(None, "nothing was changed");
+        return Ok(false);
+    }
+    if making || !missing.is_empty() {
+        session.events.phase(Phase::Prepare);
+        session.cloud.prepare(&session.events).await?;
+    }
+    Ok(true)
+}
+
 /// Everything after launching: observes, plans, asks if need be, applies, verifies, reports.
 ///
-/// `hosts` are the hosts to converge; `servers` are asked for verification and are not changed;
-/// `failed` never came so far.
-pub async fn converge(
-    session: &Session,
-    all: &[Host],
-    hosts: Vec<Host>,
-    mut failed: Vec<HostOutcome>,
-    begun: Instant,
-    rehash: bool,
-) -> Result<u8> {
+/// `all` are the cluster's hosts: servers among them are asked for verification, and changed only where they are in
+/// `hosts` too, which are those to converge.
+pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Run) -> Result<u8> {
+    let Run { begun, rehash, agreed, mut failed } = run;
     let converging: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
     let servers = all.iter().filter(|host| host.role.is_server() && host.state.is_running());
     let asked: Vec<Host> = servers.filter(|server| !converging.contains(&server.name)).cloned().collect();
@@ -95,7 +125,8 @@ pub async fn converge(
     let asking = session.asks_before_changes();
     let mut planned = plan(session, all, &observed, asking || session.global.verbose > 0).await?;
     planned.retain(|planned| converging.contains(&planned.plan.host));
-    let shown = whole(Vec::new(), planned.iter().map(|planned| planned.plan.clone()).collect(), Vec::new());
+    let plans = planned.iter().map(|planned| &planned.plan).filter(|plan| !agreed.contains(&plan.host));
+    let shown = whole(Vec::new(), Vec::new(), plans.cloned().collect(), Vec::new());
     if !confirm(session, &shown)? {
         session.events.note(None, "nothing was changed");
         return Ok(exit::FAILED);

@@ -44,6 +44,7 @@ pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
     if hosts.is_empty() {
         bail!("no running host of {} is picked", session.spec.cluster);
     }
+    let hosts = session.with_host_keys(hosts, session.limits.host_keys).await;
     let timeout = args.timeout.as_duration();
     let connector = session.connector.as_ref();
     let outcomes =

@@ -3,14 +3,18 @@
 use anyhow::Error;
 
 use super::{Usage, exit};
+use crate::core::ec2::discover::DiscoverError;
 use crate::core::specfile::SpecErrors;
 use crate::world::artifacts::ArtifactError;
 use crate::world::cloud::CloudError;
 
 /// The cure that the error's own kind knows.
 pub fn hint(error: &Error) -> Option<String> {
-    if let Some(CloudError::Unfit { cure, .. } | CloudError::Unsupported { cure, .. }) = error.downcast_ref() {
-        return Some(cure.clone());
+    if let Some(error) = error.downcast_ref::<DiscoverError>() {
+        return Some(error.cure());
+    }
+    if let Some(cure) = error.downcast_ref().and_then(CloudError::cure) {
+        return Some(cure.to_owned());
     }
     error.chain().find_map(|cause| cause.downcast_ref::<ArtifactError>()).and_then(ArtifactError::hint)
 }

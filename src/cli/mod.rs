@@ -6,6 +6,8 @@ mod completions;
 mod connector;
 mod context;
 mod converge;
+mod discover;
+mod doctor;
 mod down;
 mod exec;
 pub mod exit;
@@ -15,6 +17,7 @@ mod join_node;
 mod lock;
 mod paths;
 mod plan;
+mod policy;
 mod signals;
 mod ssh;
 mod status;
@@ -55,6 +58,12 @@ pub struct Global {
     /// The cluster's name where there is no spec [default: sandbox]
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "file")]
     pub cluster: Option<ClusterName>,
+    /// The AWS region [default: the spec's, AWS_REGION, or the profile's]; names EC2 where there is no spec
+    #[arg(long, global = true, value_name = "REGION", conflicts_with = "sandbox")]
+    pub region: Option<String>,
+    /// The profile of ~/.aws/config to use [default: the spec's, or AWS_PROFILE]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "sandbox")]
+    pub profile: Option<String>,
     /// What stdout gets: tables for people, or one JSON document
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Format,
@@ -101,6 +110,9 @@ enum Verb {
     Plan(plan::PlanArgs),
     Status(status::StatusArgs),
     Targets(targets::TargetsArgs),
+    Discover(discover::DiscoverArgs),
+    Doctor(doctor::DoctorArgs),
+    Policy(policy::PolicyArgs),
     Exec(exec::ExecArgs),
     Ssh(ssh::SshArgs),
     #[command(subcommand)]
@@ -123,6 +135,9 @@ impl Cli {
             Verb::Plan(args) => plan::run(global, args).await,
             Verb::Status(args) => status::run(global, args).await,
             Verb::Targets(args) => targets::run(global, args).await,
+            Verb::Discover(args) => discover::run(global, args).await,
+            Verb::Doctor(args) => doctor::run(global, args).await,
+            Verb::Policy(args) => policy::run(&global, &args),
             Verb::Exec(args) => exec::run(global, args).await,
             Verb::Ssh(args) => ssh::run(global, args).await,
             Verb::Artifacts(verb) => artifacts::run(global, verb).await,

@@ -19,7 +19,8 @@ pub struct PlanArgs {
 
 pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let session = Session::open(global, "plan")?;
-    let existing: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
+    let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
+    let existing: Vec<Host> = existing?.into_iter().filter(|host| host.state.exists()).collect();
     let missing = select::to_launch(&session.spec, &existing);
     let launches: Vec<HostPlan> =
         missing.iter().map(|launch| planning::launched(&launch.name, launch.role, &launch.reason)).collect();
@@ -39,7 +40,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
         let planned = converge::plan(&session, &existing, &observed, true).await?;
         plans.extend(planned.into_iter().map(|planned| planned.plan));
     }
-    let plan = whole(launches, plans, Vec::new());
+    let plan = whole(resources?, launches, plans, select::conflicts(&existing));
     session.show(&plan, true)?;
     if session.cancel.is_cancelled() {
         return Ok(exit::INTERRUPTED);

@@ -4,10 +4,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, converge};
+use super::{Global, converge, exit};
 use crate::core::select;
 use crate::engine::launch::launch;
-use crate::model::event::Phase;
 use crate::model::host::Host;
 
 /// Make the cluster as its spec says: launch what is missing, install, and verify
@@ -25,11 +24,12 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let begun = Instant::now();
     let session = Session::open(global, "up")?;
     let _lock = session.lock("up")?;
-    let existing = session.cloud.list().await?;
+    let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
+    let existing = existing?;
+    converge::refuse_conflicts(&existing)?;
     let missing = select::to_launch(&session.spec, &existing);
-    if !missing.is_empty() {
-        session.events.phase(Phase::Prepare);
-        session.cloud.prepare(&session.events).await?;
+    if !converge::ready(&session, &missing, resources?).await? {
+        return Ok(exit::FAILED);
     }
     let (launched, failed) = launch(session.cloud.as_ref(), &missing, &session.limits, &session.events).await;
     let mut hosts: Vec<Host> = existing
@@ -38,5 +38,7 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
         .collect();
     hosts.extend(launched);
     let running = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
-    converge::converge(&session, &hosts, running, failed, begun, args.rehash).await
+    let agreed = missing.into_iter().map(|launch| launch.name).collect();
+    let run = converge::Run { begun, rehash: args.rehash, agreed, failed };
+    converge::converge(&session, &hosts, running, run).await
 }

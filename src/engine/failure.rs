@@ -27,13 +27,15 @@ pub fn plain(step: &str, message: String) -> Failure {
 }
 
 pub fn of_cloud(step: &str, error: &CloudError) -> HostResult {
-    let (log, hint) = match error {
-        CloudError::Unfit { cure, .. } | CloudError::Unsupported { cure, .. } => (None, Some(cure.clone())),
-        CloudError::Host { log, .. } | CloudError::Deadline { log, .. } => {
-            (log.as_ref().map(|path| path.display().to_string()), None)
-        }
-        _ => (None, None),
+    if matches!(error, CloudError::Cancelled) {
+        return HostResult::Interrupted { step: step.to_owned() };
+    }
+    let hint = error.cure().map(str::to_owned);
+    let log = match error {
+        CloudError::Host { log, .. } | CloudError::Deadline { log, .. } => log.as_ref(),
+        _ => None,
     };
+    let log = log.map(|path| path.display().to_string());
     HostResult::Failed(Failure { log, hint, ..plain(step, chain(error)) })
 }
 

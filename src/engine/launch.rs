@@ -7,9 +7,28 @@ use futures::future::join_all;
 use super::{Limits, failure};
 use crate::core::select::ToLaunch;
 use crate::model::event::{Doing, EventKind, Events, Phase};
-use crate::model::host::{Host, HostId, HostState, SshTarget};
+use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
 use crate::model::report::{HostOutcome, HostResult};
-use crate::world::cloud::{Cloud, Launch};
+use crate::world::cloud::{Adopt, Cloud, CloudError, Launch};
+
+/// Takes in machines that exist. One outcome a host.
+pub async fn adopt(
+    cloud: &dyn Cloud,
+    wanted: &[Adopt],
+    limits: &Limits,
+    events: &Events,
+) -> (Vec<Host>, Vec<HostOutcome>) {
+    if wanted.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    events.phase(Phase::Launch);
+    let wanted_as: Vec<ToLaunch> = wanted
+        .iter()
+        .map(|one| ToLaunch { name: one.name.clone(), role: Role::Node, reason: "it joins the cluster".to_owned() })
+        .collect();
+    let begun = cloud.adopt(wanted, events).await;
+    arrive(cloud, &wanted_as, begun, limits, events).await
+}
 
 /// Launches and waits until each host runs. One outcome a host: those that failed do not hold up the others.
 pub async fn launch(
@@ -24,6 +43,17 @@ pub async fn launch(
     events.phase(Phase::Launch);
     let launches: Vec<Launch> = wanted.iter().map(|host| Launch { name: host.name.clone(), role: host.role }).collect();
     let begun = cloud.launch(&launches, events).await;
+    arrive(cloud, wanted, begun, limits, events).await
+}
+
+/// Waits until each host that was begun runs.
+async fn arrive(
+    cloud: &dyn Cloud,
+    wanted: &[ToLaunch],
+    begun: Vec<Result<Host, CloudError>>,
+    limits: &Limits,
+    events: &Events,
+) -> (Vec<Host>, Vec<HostOutcome>) {
     let deadline = Instant::now() + limits.boot;
     let waits = wanted.iter().zip(begun).map(|(wanted, begun)| async move {
         let host = match begun {

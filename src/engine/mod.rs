@@ -2,8 +2,10 @@
 //! returns reports; never prints, and leaves no choice open that `core` could have made.
 
 pub mod apply;
+pub mod doctor;
 pub mod exec;
 pub mod failure;
+pub mod host_keys;
 pub mod launch;
 pub mod observe;
 pub mod plan;
@@ -19,6 +21,8 @@ pub struct Limits {
     pub parallel: usize,
     /// From launch to sshd's banner.
     pub boot: Duration,
+    /// From `running` to a console that tells the host's keys; EC2 shows a new console after a minute or two.
+    pub host_keys: Duration,
     /// From the first attempt to a login.
     pub connect: Duration,
     /// One look at a host.
@@ -34,6 +38,7 @@ impl Default for Limits {
         Self {
             parallel: 16,
             boot: Duration::from_secs(120),
+            host_keys: Duration::from_secs(300),
             connect: Duration::from_secs(60),
             facts: Duration::from_secs(60),
             install: Duration::from_secs(900),

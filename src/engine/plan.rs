@@ -14,7 +14,7 @@ use crate::model::artifact::{Arch, Artifact, ArtifactId};
 use crate::model::event::Events;
 use crate::model::file::{HostPath, Wanted};
 use crate::model::host::Host;
-use crate::model::plan::{HostPlan, Plan};
+use crate::model::plan::{HostPlan, Plan, ResourceStep};
 use crate::model::spec::Spec;
 use crate::model::version::Program;
 use crate::world::remote::{Command, Part, Unwatched};
@@ -145,10 +145,15 @@ async fn fetch_texts(on: &Observed, paths: &[HostPath], limits: &Limits) -> Resu
     Ok(install::parse_texts(&output.stdout, paths))
 }
 
-/// The plan of the whole cluster: hosts to launch first, then the rest by name.
-pub fn whole(launches: Vec<HostPlan>, planned: Vec<HostPlan>, notes: Vec<String>) -> Plan {
+/// The plan of the whole cluster: what is around the hosts, then the hosts by role and name.
+pub fn whole(
+    resources: Vec<ResourceStep>,
+    launches: Vec<HostPlan>,
+    planned: Vec<HostPlan>,
+    notes: Vec<String>,
+) -> Plan {
     let mut hosts = launches;
     hosts.extend(planned);
     hosts.sort_by(|a, b| (a.role, &a.host).cmp(&(b.role, &b.host)));
-    Plan { hosts, notes }
+    Plan { resources, hosts, notes }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::host::HostState;
+use super::host::{Host, HostState};
 
 /// `[ec2]` in the spec. What is `None` comes from the account or the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,6 +39,30 @@ pub struct Ec2Spec {
     pub spot: bool,
     /// The user's own tags, on all that is made.
     pub tags: BTreeMap<String, String>,
+}
+
+impl Default for Ec2Spec {
+    fn default() -> Self {
+        Self {
+            region: None,
+            profile: None,
+            servers: 1,
+            nodes: 2,
+            instance_type: "t3.small".to_owned(),
+            server_instance_type: None,
+            image: Image::Distribution("debian-12".to_owned()),
+            vpc: None,
+            subnets: Vec::new(),
+            security_groups: Vec::new(),
+            ssh_from: Vec::new(),
+            reach: Reach::Public,
+            key_pair: None,
+            profile_of_instances: InstanceProfile::Made,
+            root_volume: RootVolume::default(),
+            spot: false,
+            tags: BTreeMap::new(),
+        }
+    }
 }
 
 /// An AMI, by one of the ways to name one. Which processor it must be for, the instance type decides.
@@ -91,7 +115,7 @@ impl Default for RootVolume {
     }
 }
 
-/// Tag keys. The first four are clusterctl's own; EC2 compares them letter by letter.
+/// Tag keys. Those with a prefix are clusterctl's own; EC2 compares them letter by letter.
 pub mod tag {
     /// The cluster's name.
     pub const CLUSTER: &str = "clusterctl:cluster";
@@ -106,6 +130,8 @@ pub mod tag {
     /// The article's: the instance that the others join. Read in any letter case, key and value.
     pub const LEADER: &str = "consul-leader";
     pub const NAME: &str = "Name";
+    /// Who can log in, as far as the image's name tells.
+    pub const USER: &str = "clusterctl:user";
 
     pub const LAUNCHED: &str = "launched";
     pub const JOINED: &str = "joined";
@@ -121,6 +147,19 @@ pub struct Candidate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_address: Option<IpAddr>,
     pub tags: BTreeMap<String, String>,
+}
+
+impl Candidate {
+    /// A host as a candidate, for providers whose hosts are all there is to decide by.
+    pub fn of_host(host: &Host) -> Self {
+        Self {
+            id: host.id.0.clone(),
+            state: host.state,
+            private_address: host.private_address,
+            public_address: host.ssh.host.parse().ok(),
+            tags: host.tags.clone(),
+        }
+    }
 }
 
 /// Who may reach a port.

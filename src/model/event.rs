@@ -33,8 +33,14 @@ pub enum Doing {
     FetchArtifact {
         artifact: ArtifactId,
     },
+    /// Making or mending what hosts need around them: a security group, a role.
+    Prepare {
+        what: String,
+    },
     Launch,
     Boot,
+    /// Waiting until the console tells the host's SSH keys.
+    HostKeys,
     Connect {
         attempt: u32,
         last: Option<String>,

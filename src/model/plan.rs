@@ -90,8 +90,19 @@ impl HostPlan {
     }
 }
 
+/// One thing to make or mend that belongs to the cluster rather than to a host: a security group, a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ResourceStep {
+    /// Such as "make the security group clusterctl-shop".
+    pub what: String,
+    pub reason: Reason,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
+    /// What the provider makes or mends first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<ResourceStep>,
     pub hosts: Vec<HostPlan>,
     /// What concerns the cluster rather than one host.
     pub notes: Vec<String>,
@@ -99,6 +110,6 @@ pub struct Plan {
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        self.hosts.iter().all(HostPlan::is_empty)
+        self.resources.is_empty() && self.hosts.iter().all(HostPlan::is_empty)
     }
 }

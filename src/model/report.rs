@@ -158,6 +158,56 @@ pub struct StatusReport {
     pub problems: Vec<String>,
 }
 
+/// How one thing that `doctor` looked at is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Good,
+    /// It works, and may not for long, or not as meant.
+    Doubtful,
+    /// `up` would fail.
+    Bad,
+}
+
+/// One thing that `doctor` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Such as `credentials`, `quota`.
+    pub topic: String,
+    pub health: Health,
+    pub what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cure: Option<String>,
+}
+
+impl Finding {
+    pub fn good(topic: &str, what: impl Into<String>) -> Self {
+        Self { topic: topic.to_owned(), health: Health::Good, what: what.into(), cure: None }
+    }
+
+    pub fn doubtful(topic: &str, what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { topic: topic.to_owned(), health: Health::Doubtful, what: what.into(), cure: Some(cure.into()) }
+    }
+
+    pub fn bad(topic: &str, what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { topic: topic.to_owned(), health: Health::Bad, what: what.into(), cure: Some(cure.into()) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DoctorReport {
+    pub cluster: ClusterName,
+    pub provider: String,
+    pub findings: Vec<Finding>,
+}
+
+/// The answer of `discover`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeaderReport {
+    pub cluster: ClusterName,
+    pub leader: super::ec2::Candidate,
+}
+
 /// One host's answer to `exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExecOutcome {

@@ -210,6 +210,15 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// A cluster on EC2 that is known by its tags alone, without a file.
+    pub fn ec2(cluster: ClusterName) -> Self {
+        Self {
+            provider: ProviderSpec::Ec2(Box::default()),
+            prometheus: PrometheusSpec::of("ec2"),
+            ..Self::sandbox(cluster)
+        }
+    }
+
     /// `up --sandbox` without a file: one server and two nodes, all else by default.
     pub fn sandbox(cluster: ClusterName) -> Self {
         Self {

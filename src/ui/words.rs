@@ -81,8 +81,10 @@ pub fn doing(doing: &Doing) -> String {
     match doing {
         Doing::BuildBase { part } => format!("building the base system: {}", plain(part)),
         Doing::FetchArtifact { artifact } => format!("fetching {artifact}"),
+        Doing::Prepare { what } => format!("now: {}", plain(what)),
         Doing::Launch => "launching".to_owned(),
         Doing::Boot => "booting".to_owned(),
+        Doing::HostKeys => "waiting for its console to tell its SSH keys".to_owned(),
         Doing::Connect { attempt, last } => match (attempt, last) {
             (0 | 1, None) => "connecting".to_owned(),
             (n, None) => format!("connecting, attempt {n}"),
@@ -106,8 +108,10 @@ pub fn did(doing: &Doing) -> String {
     match doing {
         Doing::BuildBase { .. } => "built the base system".to_owned(),
         Doing::FetchArtifact { artifact } => format!("fetched {artifact}"),
+        Doing::Prepare { what } => format!("done: {}", plain(what)),
         Doing::Launch => "launched".to_owned(),
         Doing::Boot => "booted".to_owned(),
+        Doing::HostKeys => "its console told its SSH keys".to_owned(),
         Doing::Connect { .. } => "connected".to_owned(),
         Doing::ReadFacts => "read facts".to_owned(),
         Doing::Send { bytes: n } => format!("sent {}", bytes(*n)),

@@ -20,7 +20,7 @@ impl Document for Plan {
     }
 
     fn text(&self, view: &View) -> String {
-        let mut out = String::new();
+        let mut out = resources(self);
         for host in &self.hosts {
             if !host.is_empty() || (view.verbose && !host.skipped.is_empty()) {
                 out.push_str(&host_text(host, view.verbose));
@@ -35,6 +35,17 @@ impl Document for Plan {
         out.push('\n');
         out
     }
+}
+
+/// What belongs to the cluster and to no host.
+fn resources(plan: &Plan) -> String {
+    if plan.resources.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("{}\n", paint(BOLD, "around the hosts"));
+    out.extend(plan.resources.iter().map(|step| entry(GOOD, "+", &step.what, &step.reason)));
+    out.push('\n');
+    out
 }
 
 fn host_text(host: &HostPlan, verbose: bool) -> String {

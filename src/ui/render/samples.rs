@@ -211,6 +211,7 @@ pub fn plan() -> Plan {
         }
     };
     Plan {
+        resources: Vec::new(),
         hosts: vec![
             host_plan(1, Some("the cluster has no server"), server, None, &["/etc/hostname is as wanted"]),
             host_plan(2, None, vec![], Some("cannot connect: refused\nis sshd running?"), &[]),

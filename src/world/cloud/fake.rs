@@ -11,6 +11,7 @@ use super::{Cloud, CloudError, Launch, Removed};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, SshTarget};
 use crate::model::name::HostName;
+use crate::model::report::Finding;
 
 /// Hosts that exist only here. A launched host is pending until it is waited for.
 #[derive(Debug, Default)]
@@ -133,9 +134,13 @@ impl Cloud for FakeCloud {
         host.map(|h| format!("{} booted\n", h.name)).ok_or_else(|| CloudError::NoSuchHost { id: id.clone() })
     }
 
-    async fn destroy(&self, _: &Events) -> Result<Removed, CloudError> {
+    async fn examine(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    async fn destroy(&self, _: bool, _: &Events) -> Result<Removed, CloudError> {
         let hosts = std::mem::take(&mut self.inner().hosts);
-        Ok(Removed { hosts: hosts.into_keys().collect(), others: Vec::new() })
+        Ok(Removed { hosts: hosts.into_keys().collect(), ..Removed::default() })
     }
 }
 
@@ -167,7 +172,7 @@ mod tests {
 
         cloud.terminate(std::slice::from_ref(&first.id), &events).await.unwrap();
         assert!(matches!(cloud.console(&first.id).await, Err(CloudError::NoSuchHost { .. })));
-        assert_eq!(cloud.destroy(&events).await.unwrap().hosts, std::slice::from_ref(&second.name));
+        assert_eq!(cloud.destroy(false, &events).await.unwrap().hosts, std::slice::from_ref(&second.name));
         assert!(cloud.list().await.unwrap().is_empty());
     }
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::{Cloud, CloudError, Launch, Removed};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
+use crate::model::report::Finding;
 use crate::model::spec::{InventoryHost, SshSpec};
 
 const PROVIDER: &str = "inventory";
@@ -43,6 +44,8 @@ fn host(listed: &InventoryHost, ssh: &SshSpec) -> Host {
         state: HostState::Running,
         private_address: listed.private_address,
         ssh: SshTarget {
+            users: vec![],
+            bastion: None,
             host: listed.address.clone(),
             port: listed.port.or(ssh.port),
             user: listed.user.clone().or_else(|| ssh.user.clone()),
@@ -87,7 +90,12 @@ impl Cloud for Inventory {
         Err(unsupported("show a host's console", "log in to the host and run journalctl"))
     }
 
-    async fn destroy(&self, _: &Events) -> Result<Removed, CloudError> {
+    /// Whether they answer is SSH's to find out, and `doctor` asks that of every provider's hosts.
+    async fn examine(&self) -> Vec<Finding> {
+        vec![Finding::good("inventory", format!("{} hosts in the spec", self.hosts.len()))]
+    }
+
+    async fn destroy(&self, _: bool, _: &Events) -> Result<Removed, CloudError> {
         Err(unsupported("remove hosts", "the machines are yours: clusterctl made none of them"))
     }
 }
@@ -137,7 +145,7 @@ mod tests {
             cloud.terminate(std::slice::from_ref(&web.id), &events).await,
             Err(CloudError::Unsupported { .. })
         ));
-        assert!(matches!(cloud.destroy(&events).await, Err(CloudError::Unsupported { .. })));
+        assert!(matches!(cloud.destroy(false, &events).await, Err(CloudError::Unsupported { .. })));
         let stranger = HostId("inventory:x".to_owned());
         assert!(matches!(cloud.wait(&stranger, Instant::now()).await, Err(CloudError::NoSuchHost { .. })));
     }

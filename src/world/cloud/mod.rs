@@ -1,5 +1,6 @@
 //! Providers: where hosts come from. Everything above this trait is the same for all of them.
 
+pub mod ec2;
 mod fake;
 mod inventory;
 pub mod sandbox;
@@ -10,10 +11,14 @@ use std::time::Instant;
 use async_trait::async_trait;
 use thiserror::Error;
 
+use crate::model::ec2::Candidate;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, Role};
 use crate::model::name::HostName;
+use crate::model::plan::ResourceStep;
+use crate::model::report::Finding;
 
+pub use ec2::Ec2;
 pub use fake::FakeCloud;
 pub use inventory::Inventory;
 pub use sandbox::Sandbox;
@@ -40,6 +45,44 @@ pub enum CloudError {
     },
     #[error("{command} failed: {detail}")]
     Command { command: String, detail: String },
+    /// The cloud's API refused a call, or did not answer. `code` is its own word for why.
+    #[error("{action}: {message}")]
+    Api { action: &'static str, code: Option<String>, message: String, cure: Option<String> },
+    #[error("given up because the run was interrupted")]
+    Cancelled,
+}
+
+impl CloudError {
+    /// What to do about it, where that is known.
+    pub fn cure(&self) -> Option<&str> {
+        match self {
+            Self::Unfit { cure, .. } | Self::Unsupported { cure, .. } => Some(cure),
+            Self::Api { cure, .. } => cure.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The same error once more: what stops all hosts is told for each of them.
+    fn again(&self) -> Self {
+        match self {
+            Self::Unfit { missing, cure } => Self::Unfit { missing: missing.clone(), cure: cure.clone() },
+            Self::Unsupported { provider, what, cure } => Self::Unsupported { provider, what, cure: cure.clone() },
+            Self::NoSuchHost { id } => Self::NoSuchHost { id: id.clone() },
+            Self::Host { host, what, log } => Self::Host { host: host.clone(), what: what.clone(), log: log.clone() },
+            Self::Deadline { host, seen, log } => {
+                Self::Deadline { host: host.clone(), seen: seen.clone(), log: log.clone() }
+            }
+            Self::File { doing, path, source } => {
+                let source = std::io::Error::new(source.kind(), source.to_string());
+                Self::File { doing, path: path.clone(), source }
+            }
+            Self::Command { command, detail } => Self::Command { command: command.clone(), detail: detail.clone() },
+            Self::Api { action, code, message, cure } => {
+                Self::Api { action, code: code.clone(), message: message.clone(), cure: cure.clone() }
+            }
+            Self::Cancelled => Self::Cancelled,
+        }
+    }
 }
 
 /// A host to launch.
@@ -49,12 +92,28 @@ pub struct Launch {
     pub role: Role,
 }
 
+/// An existing machine that is to become a host of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopt {
+    pub machine: Machine,
+    pub name: HostName,
+}
+
+/// How a user names an existing machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Machine {
+    Instance(HostId),
+    Address(std::net::IpAddr),
+}
+
 /// What `destroy` took away, for the report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Removed {
     pub hosts: Vec<HostName>,
     /// Everything else: bridges, folders, security groups, …
     pub others: Vec<String>,
+    /// What was left on purpose, and why.
+    pub kept: Vec<String>,
 }
 
 /// One cluster at one provider.
@@ -63,8 +122,13 @@ pub trait Cloud: Send + Sync {
     /// `sandbox`, `inventory`, `ec2`.
     fn provider(&self) -> &'static str;
 
-    /// Makes ready what a launch needs (the sandbox's base tree), so that what is missing is one error and
-    /// not one a host.
+    /// What `prepare` would make or mend, with the reasons; changes nothing.
+    async fn survey(&self) -> Result<Vec<ResourceStep>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    /// Makes ready what a launch needs (the sandbox's base tree, EC2's security groups), and mends it, so that
+    /// what is missing is one error and not one a host. Repeatable.
     async fn prepare(&self, _events: &Events) -> Result<(), CloudError> {
         Ok(())
     }
@@ -85,6 +149,31 @@ pub trait Cloud: Send + Sync {
     /// What the host wrote to its console so far.
     async fn console(&self, id: &HostId) -> Result<String, CloudError>;
 
-    /// Removes all that the provider made for this cluster, half-made things included. Repeatable.
-    async fn destroy(&self, events: &Events) -> Result<Removed, CloudError>;
+    /// Does the console tell the host's SSH keys, so that waiting for them makes sense?
+    fn console_has_host_keys(&self) -> bool {
+        false
+    }
+
+    /// The instances that may be the leader, for `core::ec2::discover` to decide.
+    async fn leaders(&self) -> Result<Vec<Candidate>, CloudError> {
+        Ok(self.list().await?.iter().map(Candidate::of_host).collect())
+    }
+
+    /// Makes existing machines hosts of the cluster, in the order of `wanted`. They stay their owner's: `destroy` leaves them.
+    async fn adopt(&self, wanted: &[Adopt], _events: &Events) -> Vec<Result<Host, CloudError>> {
+        let unsupported = || CloudError::Unsupported {
+            provider: self.provider(),
+            what: "take in a machine that exists already",
+            cure: "list the machine as [[host]] with provider = \"inventory\", or leave out --instance and --address"
+                .to_owned(),
+        };
+        wanted.iter().map(|_| Err(unsupported())).collect()
+    }
+
+    /// What `doctor` asks of the provider: each thing looked at, good or bad, with the cure. Changes nothing.
+    async fn examine(&self) -> Vec<Finding>;
+
+    /// Removes all that the provider made for this cluster, half-made things included. Repeatable. Disks stay
+    /// where `keep_data`, as far as the provider has disks that can.
+    async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError>;
 }

@@ -22,6 +22,21 @@ pub fn known_keys(known_hosts: &Path, host: &str, port: u16) -> Vec<String> {
     }
 }
 
+/// The public half of a private key: from the file beside it, else made of it where it has no passphrase. `None`
+/// where there is neither.
+pub fn public_key(private: &Path) -> Option<String> {
+    let mut beside = private.as_os_str().to_owned();
+    beside.push(".pub");
+    if let Ok(text) = std::fs::read_to_string(Path::new(&beside)) {
+        return Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    }
+    let mut made = Command::new("ssh-keygen");
+    made.args(["-y", "-P", "", "-f"]).arg(private);
+    let output = made.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    Some(text.trim().to_owned())
+}
+
 /// The keys in known_hosts lines. Lines with a marker (`@revoked`, `@cert-authority`) are no plain host keys.
 fn parse(text: &str) -> Vec<String> {
     let key = |line: &str| {
@@ -40,6 +55,19 @@ mod tests {
     use super::*;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHgoxN4fa6UXXrV1n8mCpgGQ6Qw0e3C2fJ2VXvFtkHk";
+
+    #[test]
+    fn a_public_half_is_read_or_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        assert_eq!(public_key(&key), None);
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key).status();
+        assert!(made.unwrap().success());
+        let beside = public_key(&key).unwrap();
+        std::fs::remove_file(key.with_extension("pub")).unwrap();
+        assert_eq!(public_key(&key).unwrap(), beside);
+    }
 
     #[test]
     fn finds_plain_hashed_and_ported_names_and_no_others() {

@@ -16,7 +16,7 @@ use crate::world::cloud::{CloudError, Launch};
 
 impl Site {
     pub fn launch(&self, wanted: &[Launch], events: &Events) -> Vec<Result<Host, CloudError>> {
-        let all_failed = |e: CloudError| wanted.iter().map(|_| Err(copy(&e))).collect();
+        let all_failed = |e: CloudError| wanted.iter().map(|_| Err(e.again())).collect();
         // Held until all have begun to boot.
         let _lock = match self.prepare(events).and_then(|()| self.lock(events)) {
             Ok(lock) => lock,
@@ -147,7 +147,7 @@ impl Site {
         let name = Some(&launch.name);
         let mut record = match record {
             Ok(record) => record.clone(),
-            Err(e) => return Err(copy(e)),
+            Err(e) => return Err(e.again()),
         };
         if record.host_key.is_some() && self.process(&record).is_some() {
             return Ok(self.host(&record, true));
@@ -182,30 +182,6 @@ impl Site {
         fs::create_dir_all(&point)
             .and_then(|()| mounts::overlay(&lower, &dir.upper(), &dir.work(), &point))
             .map_err(|e| file_error("mounting", &point, e))
-    }
-}
-
-/// The same error again: what stops all hosts is told for each of them.
-fn copy(error: &CloudError) -> CloudError {
-    match error {
-        CloudError::Unfit { missing, cure } => CloudError::Unfit { missing: missing.clone(), cure: cure.clone() },
-        CloudError::Unsupported { provider, what, cure } => {
-            CloudError::Unsupported { provider, what, cure: cure.clone() }
-        }
-        CloudError::NoSuchHost { id } => CloudError::NoSuchHost { id: id.clone() },
-        CloudError::Host { host, what, log } => {
-            CloudError::Host { host: host.clone(), what: what.clone(), log: log.clone() }
-        }
-        CloudError::Deadline { host, seen, log } => {
-            CloudError::Deadline { host: host.clone(), seen: seen.clone(), log: log.clone() }
-        }
-        CloudError::File { doing, path, source } => {
-            let source = std::io::Error::new(source.kind(), source.to_string());
-            CloudError::File { doing, path: path.clone(), source }
-        }
-        CloudError::Command { command, detail } => {
-            CloudError::Command { command: command.clone(), detail: detail.clone() }
-        }
     }
 }
 

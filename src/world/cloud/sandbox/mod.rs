@@ -33,6 +33,7 @@ use super::{Cloud, CloudError, Launch, Removed};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId};
 use crate::model::name::ClusterName;
+use crate::model::report::Finding;
 
 /// As much of a console as is read: its end.
 const CONSOLE: u64 = 1 << 20;
@@ -114,7 +115,18 @@ impl Cloud for Sandbox {
         self.blocking(move |site| site.console(&id)).await
     }
 
-    async fn destroy(&self, events: &Events) -> Result<Removed, CloudError> {
+    async fn examine(&self) -> Vec<Finding> {
+        self.blocking(Site::examine).await
+    }
+
+    async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError> {
+        if keep_data {
+            return Err(CloudError::Unsupported {
+                provider: "sandbox",
+                what: "keep data",
+                cure: "copy what you need off the hosts first, and leave out --keep-data".to_owned(),
+            });
+        }
         let events = events.clone();
         self.blocking(move |site| site.destroy(&events)).await
     }

@@ -71,7 +71,7 @@ impl site::Site {
         lock.remove();
         // Goes only when it is empty, without a base tree.
         let _ = std::fs::remove_dir(&self.root);
-        Ok(Removed { hosts, others })
+        Ok(Removed { hosts, others, kept: Vec::new() })
     }
 
     fn remove_network(&self, records: &[HostRecord]) -> Result<Vec<String>, CloudError> {

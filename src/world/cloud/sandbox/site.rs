@@ -15,6 +15,7 @@ use super::{base, file_error, fitness, nspawn};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
 use crate::model::name::{ClusterName, HostName};
+use crate::model::report::Finding;
 use crate::world::cloud::CloudError;
 
 /// What is the machine's rather than one root folder's: its network. Gone after a reboot, as the network is.
@@ -84,6 +85,25 @@ impl Site {
         base::ensure(&self.base, events)
     }
 
+    /// Could hosts be launched? Nothing is built for the answer.
+    pub fn examine(&self) -> Vec<Finding> {
+        let fit = Self::machine_lock().and_then(|lock| {
+            let fit = fitness::check(&self.root, base::is_built(&self.base));
+            drop(lock);
+            fit
+        });
+        let base = if base::is_built(&self.base) {
+            Finding::good("base system", "it is built")
+        } else {
+            Finding::doubtful("base system", "it is not built yet", "the first `up` builds it, in a minute or two")
+        };
+        let machine = match fit {
+            Ok(()) => Finding::good("machine", "it can run sandbox hosts"),
+            Err(error) => Finding::bad("machine", error.to_string(), error.cure().unwrap_or("see the message")),
+        };
+        vec![machine, base]
+    }
+
     /// All names that have a folder, half-made ones too.
     pub fn host_names(&self) -> Result<Vec<HostName>, CloudError> {
         state::names(&self.hosts_dir())
@@ -138,6 +158,8 @@ impl Site {
             state: if is_running { HostState::Running } else { HostState::Stopped },
             private_address: Some(IpAddr::V4(record.address)),
             ssh: SshTarget {
+                users: vec![],
+                bastion: None,
                 host: record.address.to_string(),
                 port: Some(22),
                 user: Some("root".to_owned()),

@@ -1,0 +1,59 @@
+//! The first look at a new host's SSH keys: its console tells them, over the cloud's API, so that the first login
+//! is as safe as every later one.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+
+use crate::core::ec2::console;
+use crate::model::event::{Doing, Events};
+use crate::model::host::Host;
+use crate::world::cloud::Cloud;
+use crate::world::remote::Connector;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The API is the account's, and has limits.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The hosts, with the keys that their consoles tell where none is known yet. Waits up to `limit` for a console that
+/// is still silent; a host whose console never tells is returned as it came, and refused by whoever connects.
+pub async fn learn(
+    hosts: Vec<Host>,
+    cloud: &dyn Cloud,
+    connector: &dyn Connector,
+    limit: Duration,
+    events: &Events,
+) -> Vec<Host> {
+    if !cloud.console_has_host_keys() {
+        return hosts;
+    }
+    let deadline = Instant::now() + limit;
+    join_all(hosts.into_iter().map(|host| one(host, cloud, connector, deadline, events))).await
+}
+
+async fn one(mut host: Host, cloud: &dyn Cloud, connector: &dyn Connector, deadline: Instant, events: &Events) -> Host {
+    if connector.knows(&host) {
+        return host;
+    }
+    events.began(Some(&host.name), Doing::HostKeys);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match cloud.console(&host.id).await {
+            Ok(text) => host.host_keys = console::host_keys(&text),
+            Err(error) => {
+                events.warn(Some(&host.name), format!("its console cannot be read: {}", super::failure::chain(&error)));
+                return host;
+            }
+        }
+        if !host.host_keys.is_empty() {
+            events.ended(Some(&host.name), Doing::HostKeys, false);
+            return host;
+        }
+        if Instant::now() + pause >= deadline {
+            events.warn(Some(&host.name), "its console does not tell its SSH keys");
+            return host;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

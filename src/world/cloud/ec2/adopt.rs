@@ -1,0 +1,129 @@
+//! Taking in instances that exist already: they get the cluster's tags and its group. They stay their owner's,
+//! so `down` lets go of them and never ends them.
+
+use aws_sdk_ec2::types as sdk;
+
+use super::client::refused;
+use super::instance::Instance;
+use super::{Ec2, filter};
+use crate::core::ec2::images;
+use crate::model::ec2::tag;
+use crate::model::event::{Doing, Events};
+use crate::model::host::{Host, HostId, Role};
+use crate::world::cloud::{Adopt, CloudError, Machine};
+
+impl Ec2 {
+    pub(super) async fn adopt_all(&self, wanted: &[Adopt], events: &Events) -> Vec<Result<Host, CloudError>> {
+        let mut adopted = Vec::new();
+        for one in wanted {
+            events.began(Some(&one.name), Doing::Launch);
+            let result = self.adopt_one(one).await;
+            if result.is_ok() {
+                events.ended(Some(&one.name), Doing::Launch, true);
+            }
+            adopted.push(result);
+        }
+        adopted
+    }
+
+    async fn adopt_one(&self, one: &Adopt) -> Result<Host, CloudError> {
+        let instance = self.machine(&one.machine).await?;
+        let of_another = instance.tags.get(tag::CLUSTER).filter(|cluster| *cluster != self.cluster.as_str());
+        if let Some(other) = of_another {
+            return Err(CloudError::Unfit {
+                missing: format!("{} belongs to the cluster \"{}\"", instance.id, other.escape_debug()),
+                cure: format!("take it out there, or remove its tag {} if that cluster is gone", tag::CLUSTER),
+            });
+        }
+        if !instance.state.is_running() {
+            return Err(CloudError::Unfit {
+                missing: format!("{} is {}", instance.id, instance.state),
+                cure: format!("start it first: `aws ec2 start-instances --instance-ids {}`", instance.id),
+            });
+        }
+        // One that is in the cluster already keeps its name: running this again is no second host.
+        let name = match instance.tags.get(tag::CLUSTER) {
+            Some(_) => instance.host_name().unwrap_or_else(|| one.name.clone()),
+            None => one.name.clone(),
+        };
+        let ground = self.ground().await?;
+        let [all, _] = self.group_names();
+        if let Some(group) = ground.groups.get(&all).filter(|_| instance.vpc.as_ref() == Some(&ground.subnets[0].vpc)) {
+            self.add_group(&instance, &group.id).await?;
+        }
+        if !instance.tags.contains_key(tag::CLUSTER) {
+            self.tag_joined(&instance.id, name.as_str()).await?;
+        }
+        self.host_of(&self.instance(&instance.id).await?)
+    }
+
+    async fn machine(&self, machine: &Machine) -> Result<Instance, CloudError> {
+        let filters = match machine {
+            Machine::Instance(id) => vec![vec![filter("instance-id", [id.0.as_str()])]],
+            Machine::Address(address) => vec![
+                vec![filter("private-ip-address", [address.to_string()])],
+                vec![filter("ip-address", [address.to_string()])],
+            ],
+        };
+        for filters in filters {
+            let mut found = Vec::new();
+            self.each_instance(filters, |instance| found.push(instance)).await?;
+            found.retain(|instance| instance.state.exists());
+            match found.len() {
+                0 => {}
+                1 => return Ok(found.remove(0)),
+                _ => {
+                    let ids: Vec<&str> = found.iter().map(|instance| instance.id.as_str()).collect();
+                    return Err(CloudError::Unfit {
+                        missing: format!("several instances have that address: {}", ids.join(", ")),
+                        cure: "name the right one with --instance".to_owned(),
+                    });
+                }
+            }
+        }
+        Err(match machine {
+            Machine::Instance(id) => CloudError::NoSuchHost { id: id.clone() },
+            Machine::Address(address) => CloudError::NoSuchHost { id: HostId(address.to_string()) },
+        })
+    }
+
+    async fn add_group(&self, instance: &Instance, group: &str) -> Result<(), CloudError> {
+        if instance.groups.iter().any(|id| id == group) {
+            return Ok(());
+        }
+        let groups = instance.groups.iter().cloned().chain([group.to_owned()]).collect();
+        let call = self.clients().await?.ec2.modify_instance_attribute().instance_id(&instance.id);
+        let added = call.set_groups(Some(groups)).send().await;
+        added.map(drop).map_err(|error| refused("ec2:ModifyInstanceAttribute", error))
+    }
+
+    async fn tag_joined(&self, id: &str, name: &str) -> Result<(), CloudError> {
+        let tags = [
+            (tag::CLUSTER, self.cluster.as_str()),
+            (tag::ROLE, Role::Node.as_str()),
+            (tag::HOST, name),
+            (tag::ORIGIN, tag::JOINED),
+        ];
+        self.tag(id, &tags).await
+    }
+
+    pub(super) async fn tag(&self, id: &str, tags: &[(&str, &str)]) -> Result<(), CloudError> {
+        let tags = tags.iter().map(|(key, value)| sdk::Tag::builder().key(*key).value(*value).build()).collect();
+        let call = self.clients().await?.ec2.create_tags().resources(id).set_tags(Some(tags));
+        call.send().await.map(drop).map_err(|error| refused("ec2:CreateTags", error))
+    }
+
+    /// Whom to try to log in as: the tag's hint first.
+    pub(super) fn users(&self, instance: &Instance) -> Vec<String> {
+        let mut users = images::login_users(None, None);
+        let plain = |user: &&String| {
+            !user.is_empty()
+                && user.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        };
+        if let Some(hint) = instance.tags.get(tag::USER).filter(plain).filter(|user| !user.starts_with('-')) {
+            users.retain(|user| user != hint);
+            users.insert(0, hint.clone());
+        }
+        users
+    }
+}

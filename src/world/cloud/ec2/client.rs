@@ -1,0 +1,241 @@
+//! The SDK's clients, configured once: the whole chain of credentials, one retry policy with one shared rate,
+//! time limits, and a watcher that tells people when the API makes them wait.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ec2::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpClient, SharedInterceptor};
+use aws_smithy_http_client::tls;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_types::error::display::DisplayErrorContext;
+
+use crate::model::ec2::Ec2Spec;
+use crate::model::event::Events;
+use crate::world::cloud::CloudError;
+
+/// So many tries bear half a minute of throttling, the waits in between being random up to their limit.
+const ATTEMPTS: u32 = 14;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// All tries of one call together.
+const CALL: Duration = Duration::from_secs(150);
+
+/// One client a service, all over one connection pool, one rate and one watcher.
+pub struct Clients {
+    pub ec2: aws_sdk_ec2::Client,
+    pub iam: aws_sdk_iam::Client,
+    pub ssm: aws_sdk_ssm::Client,
+    pub sts: aws_sdk_sts::Client,
+    pub quotas: aws_sdk_servicequotas::Client,
+    pub region: String,
+    pub watcher: Watcher,
+}
+
+impl Clients {
+    /// Finds the region and the credentials' source; no service is asked yet.
+    pub async fn open(spec: &Ec2Spec) -> Result<Self, CloudError> {
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http_client())
+            .retry_config(retries())
+            .timeout_config(time_limits())
+            .app_name(
+                aws_config::AppName::new(concat!("clusterctl-", env!("CARGO_PKG_VERSION"))).expect("a valid name"),
+            );
+        if let Some(profile) = &spec.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &spec.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        let config = loader.load().await;
+        let Some(region) = config.region().map(ToString::to_string) else {
+            return Err(CloudError::Unfit {
+                missing: "no AWS region is named".to_owned(),
+                cure: "set `region` in [ec2], AWS_REGION, or `region` in the profile of ~/.aws/config".to_owned(),
+            });
+        };
+        Ok(Self::of(&config, region))
+    }
+
+    pub fn of(config: &SdkConfig, region: String) -> Self {
+        let watcher = Watcher::default();
+        let watch = || SharedInterceptor::new(watcher.clone());
+        Self {
+            ec2: aws_sdk_ec2::Client::from_conf(
+                aws_sdk_ec2::config::Builder::from(config).interceptor(watch()).build(),
+            ),
+            iam: aws_sdk_iam::Client::from_conf(
+                aws_sdk_iam::config::Builder::from(config).interceptor(watch()).build(),
+            ),
+            ssm: aws_sdk_ssm::Client::from_conf(
+                aws_sdk_ssm::config::Builder::from(config).interceptor(watch()).build(),
+            ),
+            sts: aws_sdk_sts::Client::from_conf(
+                aws_sdk_sts::config::Builder::from(config).interceptor(watch()).build(),
+            ),
+            quotas: aws_sdk_servicequotas::Client::from_conf(
+                aws_sdk_servicequotas::config::Builder::from(config).interceptor(watch()).build(),
+            ),
+            region,
+            watcher,
+        }
+    }
+}
+
+/// TLS by rustls, with the roots that the machine trusts, through the proxy that the environment names.
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = aws_smithy_http_client::Connector::builder()
+            .proxy_config(aws_smithy_http_client::proxy::ProxyConfig::from_env())
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
+        if let Some(settings) = settings {
+            connector = connector.connector_settings(settings.clone());
+        }
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.build()
+    })
+}
+
+pub fn retries() -> RetryConfig {
+    RetryConfig::adaptive().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT).with_max_backoff(LONGEST_WAIT)
+}
+
+fn time_limits() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).operation_timeout(CALL).build()
+}
+
+/// Sees every attempt of every call. What it logs are names, codes and times: never a header, a parameter or
+/// a body.
+#[derive(Debug, Clone, Default)]
+pub struct Watcher(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    events: Option<Events>,
+    /// When the API said so last, by its own clock.
+    date: Option<String>,
+    /// The calls under way that were warned about, so that each is told once.
+    warned: std::collections::BTreeSet<String>,
+}
+
+impl Watcher {
+    /// From now on people are told here when a call has to be repeated.
+    pub fn tell(&self, events: &Events) {
+        self.seen().events = Some(events.clone());
+    }
+
+    /// The `Date` of the last response.
+    pub fn date(&self) -> Option<String> {
+        self.seen().date.clone()
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for Watcher {
+    fn name(&self) -> &'static str {
+        "clusterctl-watcher"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), aws_sdk_ec2::error::BoxError> {
+        let call = match config.load::<Metadata>() {
+            Some(metadata) => format!("{} {}", metadata.service(), metadata.name()),
+            None => "a call".to_owned(),
+        };
+        let status = context.response().map(|response| response.status().as_u16());
+        let date = context.response().and_then(|response| response.headers().get("date")).map(str::to_owned);
+        let mut seen = self.seen();
+        seen.date = date.or(seen.date.take());
+        let again = match status {
+            Some(503 | 429) => Some("is throttled"),
+            Some(500..) => Some("failed on AWS' side"),
+            None => Some("got no answer"),
+            _ => None,
+        };
+        tracing::debug!(call, status, "attempt");
+        match again {
+            Some(why) if seen.warned.insert(call.clone()) => {
+                if let Some(events) = &seen.events {
+                    events.warn(None, format!("{call} {why}: trying again, for up to {} s", CALL.as_secs()));
+                }
+            }
+            Some(_) => {}
+            None => drop(seen.warned.remove(&call)),
+        }
+        Ok(())
+    }
+}
+
+/// The error of one call. `action` is what IAM calls it: `ec2:RunInstances`.
+pub fn refused<E, R>(action: &'static str, error: aws_sdk_ec2::error::SdkError<E, R>) -> CloudError
+where
+    E: aws_sdk_ec2::error::ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    use aws_sdk_ec2::error::SdkError;
+    let (service, operation) = action.split_once(':').unwrap_or(("", action));
+    let (code, message) = match &error {
+        SdkError::ServiceError(context) => {
+            let code = context.err().code().map(str::to_owned);
+            let said = context.err().message().unwrap_or("it said no more").to_owned();
+            let message = match &code {
+                Some(code) => format!("{code}: {said}"),
+                None => said,
+            };
+            (code, message)
+        }
+        SdkError::TimeoutError(_) => (None, format!("no answer within {} s", CALL.as_secs())),
+        SdkError::DispatchFailure(failure) => (None, dispatch(failure)),
+        // An answer that is none: a proxy's page, a half-sent body.
+        other => (None, format!("{}", DisplayErrorContext(other))),
+    };
+    let cure = match &code {
+        Some(code) => crate::core::ec2::cure::cure(service, operation, code, &message),
+        None => Some(
+            "is the network up, and is the endpoint right (region, AWS_ENDPOINT_URL, proxy)? Running the command again \
+             is safe"
+                .to_owned(),
+        ),
+    };
+    CloudError::Api { action, code, message, cure }
+}
+
+fn dispatch(failure: &aws_smithy_runtime_api::client::result::DispatchFailure) -> String {
+    let cause = failure.as_connector_error().map_or_else(
+        || "the request could not be sent".to_owned(),
+        |error| {
+            let mut text = error.to_string();
+            let mut next = std::error::Error::source(error);
+            while let Some(cause) = next {
+                text = cause.to_string();
+                next = cause.source();
+            }
+            text
+        },
+    );
+    if cause.contains("credential") || cause.contains("no providers in chain") {
+        return format!("no credentials: {cause}");
+    }
+    format!("cannot reach AWS: {cause}")
+}
+
+/// The code that the API gave, if it gave one.
+pub fn code<E, R>(error: &aws_sdk_ec2::error::SdkError<E, R>) -> Option<&str>
+where
+    E: aws_sdk_ec2::error::ProvideErrorMetadata,
+{
+    error.as_service_error().and_then(aws_sdk_ec2::error::ProvideErrorMetadata::code)
+}

@@ -1,0 +1,270 @@
+//! What hosts stand on: network, groups, key pair and identity. Looked at in one go, its steps made from that
+//! with their reasons (`survey` shows them, `prepare` takes them), and handed to the launch.
+
+use std::time::{Duration, Instant};
+
+use super::Ec2;
+use super::identity::{Identity, Part};
+use super::image::ImageFacts;
+use super::instance::Instance;
+use super::keypair::KeyPair;
+use super::launch::ordinal;
+use super::network::{Groups, Subnet};
+use crate::core::ec2::{discover, ports};
+use crate::model::ec2::{Ingress, InstanceProfile, tag};
+use crate::model::event::{Doing, Events};
+use crate::model::host::Role;
+use crate::model::plan::{Reason, ResourceStep};
+use crate::world::cloud::CloudError;
+
+/// New groups and profiles may take a moment until every part of AWS knows them.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// All that was found.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    pub subnets: Vec<Subnet>,
+    pub groups: Groups,
+    pub key_pair: Option<KeyPair>,
+    /// `None`: the spec names another profile, or none.
+    pub identity: Option<Identity>,
+    /// The first server, where it runs without the leader's tag and no other server has it.
+    pub untagged: Option<Instance>,
+}
+
+/// One thing to make or mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    MakeGroup(String),
+    Allow { group: String, rules: Vec<Ingress> },
+    Forbid { group: String, rules: Vec<Ingress> },
+    ImportKey,
+    Identity(Part),
+    TagLeader(Instance),
+}
+
+/// What a launch is made with.
+#[derive(Debug, Clone)]
+pub struct Footing {
+    pub subnets: Vec<Subnet>,
+    /// Ids of the groups: of all hosts, of servers.
+    pub groups: [String; 2],
+    pub key_pair: String,
+    pub profile: Option<String>,
+    pub image: ImageFacts,
+    pub server_image: ImageFacts,
+}
+
+impl Ec2 {
+    /// Everything at once: each is one call and none needs another's answer, but for the groups.
+    pub(super) async fn ground(&self) -> Result<Ground, CloudError> {
+        let network = async {
+            let subnets = self.subnets().await?;
+            let groups = self.groups(&subnets[0].vpc).await?;
+            Ok::<_, CloudError>((subnets, groups))
+        };
+        let identity = async {
+            match self.spec.profile_of_instances {
+                InstanceProfile::Made => self.identity().await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        let (network, key_pair, identity, instances) =
+            tokio::join!(network, self.key_pair(), identity, self.instances());
+        let (subnets, groups) = network?;
+        let untagged = untagged(instances?);
+        Ok(Ground { subnets, groups, key_pair: key_pair?, identity: identity?, untagged })
+    }
+
+    fn steps(&self, ground: &Ground) -> Result<Vec<Step>, CloudError> {
+        let mut steps = Vec::new();
+        let names = self.group_names();
+        // A group that is not there yet stands in the rules by its name.
+        let ids = names.clone().map(|name| ground.groups.get(&name).map_or(name, |group| group.id.clone()));
+        let wanted = ports::rules(&ids, &self.spec.ssh_from, &self.services);
+        for (name, wanted) in names.iter().zip(wanted) {
+            let present = match ground.groups.get(name) {
+                Some(group) => group.rules.clone(),
+                None => {
+                    steps.push(Step::MakeGroup(name.clone()));
+                    Vec::new()
+                }
+            };
+            let (missing, extra) = ports::diff(&wanted, &present);
+            if !missing.is_empty() {
+                steps.push(Step::Allow { group: name.clone(), rules: missing });
+            }
+            if !extra.is_empty() {
+                steps.push(Step::Forbid { group: name.clone(), rules: extra });
+            }
+        }
+        // Groups first: a rule may speak of the other group.
+        steps.sort_by_key(|step| !matches!(step, Step::MakeGroup(_)));
+        match &ground.key_pair {
+            Some(_) => {}
+            None if self.spec.key_pair.is_some() => {
+                return Err(CloudError::Unfit {
+                    missing: format!("there is no key pair {}", self.key_pair_name()),
+                    cure: "name an existing one as `key_pair` in [ec2], or leave it out: then the public half of `key` in \
+                           [ssh] is imported"
+                        .to_owned(),
+                });
+            }
+            None => steps.push(Step::ImportKey),
+        }
+        let parts = ground.identity.as_ref().map(Identity::missing).unwrap_or_default();
+        steps.extend(parts.into_iter().map(Step::Identity));
+        steps.extend(ground.untagged.clone().map(Step::TagLeader));
+        Ok(steps)
+    }
+
+    pub(super) async fn survey_ground(&self) -> Result<Vec<ResourceStep>, CloudError> {
+        let ground = self.ground().await?;
+        let steps = self.steps(&ground)?;
+        let name = self.identity_name().await?;
+        Ok(steps.iter().map(|step| self.shown(step, &name)).collect())
+    }
+
+    fn shown(&self, step: &Step, identity: &str) -> ResourceStep {
+        let list = |rules: &[Ingress]| rules.iter().map(ports::shown).collect::<Vec<_>>().join(", ");
+        let absent = "it does not exist yet";
+        let (what, reason) = match step {
+            Step::MakeGroup(name) => (format!("make the security group {name}"), absent.to_owned()),
+            Step::Allow { group, rules } => {
+                (format!("let into {group}: {}", list(rules)), "the rule is missing".to_owned())
+            }
+            Step::Forbid { group, rules } => (
+                format!("no longer let into {group}: {}", list(rules)),
+                "clusterctl made the rule and no longer wants it".to_owned(),
+            ),
+            Step::ImportKey => {
+                (format!("import your public key as the key pair {}", self.key_pair_name()), absent.to_owned())
+            }
+            Step::Identity(Part::Role) => (format!("make the IAM role {identity}"), absent.to_owned()),
+            Step::Identity(Part::Policy) => {
+                (format!("give the role {identity} its policy"), "it has none, or another one".to_owned())
+            }
+            Step::Identity(Part::Profile) => (format!("make the instance profile {identity}"), absent.to_owned()),
+            Step::Identity(Part::Attachment) => {
+                (format!("put the role into the instance profile {identity}"), "it is not in it".to_owned())
+            }
+            Step::TagLeader(server) => {
+                (format!("tag {} {}=True", server.id, tag::LEADER), "no server of the cluster has the tag".to_owned())
+            }
+        };
+        ResourceStep { what, reason: Reason(reason) }
+    }
+
+    /// Makes what is missing and mends what differs.
+    pub(super) async fn prepare_ground(&self, events: &Events) -> Result<Ground, CloudError> {
+        let mut ground = self.ground().await?;
+        let mut steps = self.steps(&ground)?;
+        let name = self.identity_name().await?;
+        let deadline = Instant::now() + SETTLE;
+        while !steps.is_empty() {
+            for step in &steps {
+                let doing = Doing::Prepare { what: self.shown(step, &name).what };
+                events.began(None, doing.clone());
+                self.take(step, &ground).await?;
+                events.ended(None, doing, true);
+            }
+            // Looking again shows the ids of new groups, and that all of it has arrived.
+            ground = self.ground().await?;
+            steps = self.steps(&ground)?;
+            if !steps.is_empty() && Instant::now() > deadline {
+                let left: Vec<String> = steps.iter().map(|step| self.shown(step, &name).what).collect();
+                return Err(CloudError::Unfit {
+                    missing: format!("AWS did not keep what was made: still to do: {}", left.join("; ")),
+                    cure: "does somebody else change it at the same time? Running the command again is safe".to_owned(),
+                });
+            }
+            self.pause(if steps.is_empty() { Duration::ZERO } else { Duration::from_millis(500) }).await?;
+        }
+        Ok(ground)
+    }
+
+    async fn take(&self, step: &Step, ground: &Ground) -> Result<(), CloudError> {
+        let vpc = &ground.subnets[0].vpc;
+        let known = |rules: &[Ingress]| rules.iter().filter(|rule| is_known(rule)).cloned().collect::<Vec<_>>();
+        match step {
+            Step::MakeGroup(name) => self.create_group(name, vpc).await,
+            Step::Allow { group, rules } => match ground.groups.get(group) {
+                Some(found) if !known(rules).is_empty() => self.authorize(&found.id, &known(rules)).await,
+                // The group was made just now: its rules follow with the next look.
+                _ => Ok(()),
+            },
+            Step::Forbid { group, rules } => match ground.groups.get(group) {
+                Some(found) => self.revoke(&found.id, rules).await,
+                None => Ok(()),
+            },
+            Step::ImportKey => self.import_key_pair().await,
+            Step::Identity(part) => self.make_identity(*part).await,
+            Step::TagLeader(server) => self.tag(&server.id, &[(tag::LEADER, "True")]).await,
+        }
+    }
+
+    /// What a launch needs, from a ground that is prepared.
+    pub(super) async fn footing(&self, ground: &Ground) -> Result<Footing, CloudError> {
+        let unprepared = |name: &str| CloudError::Unfit {
+            missing: format!("the security group {name} has gone since it was looked at"),
+            cure: "run the command again".to_owned(),
+        };
+        let [all, server] = self.group_names();
+        let id = |name: &str| ground.groups.get(name).map(|group| group.id.clone()).ok_or_else(|| unprepared(name));
+        let groups = [id(&all)?, id(&server)?];
+        let server_type = self.instance_type(Role::Server);
+        let node_type = self.instance_type(Role::Node);
+        let (image, server_image) = if server_type == node_type {
+            let image = self.image(node_type).await?;
+            (image.clone(), image)
+        } else {
+            let (image, server_image) = tokio::join!(self.image(node_type), self.image(server_type));
+            (image?, server_image?)
+        };
+        self.check_key(ground)?;
+        Ok(Footing {
+            subnets: ground.subnets.clone(),
+            groups,
+            key_pair: self.key_pair_name(),
+            profile: self.profile_name().await?,
+            image,
+            server_image,
+        })
+    }
+
+    /// A host launched with a key pair that the operator has no key for could never be logged in to.
+    fn check_key(&self, ground: &Ground) -> Result<(), CloudError> {
+        let Some(pair) = &ground.key_pair else { return Ok(()) };
+        let (Some(theirs), Ok(mine)) = (&pair.public_key, self.public_key()) else { return Ok(()) };
+        if *theirs == mine || self.spec.key_pair.is_some() {
+            return Ok(());
+        }
+        Err(CloudError::Unfit {
+            missing: format!(
+                "the key pair {} holds another key than yours, so you could not log in to new hosts",
+                pair.name
+            ),
+            cure: format!(
+                "name the private half of that key as `key` in [ssh] (who made the cluster has it), or name a pair of your \
+                 own as `key_pair` in [ec2]; `aws ec2 delete-key-pair --key-name {}` lets the next run import yours",
+                pair.name
+            ),
+        })
+    }
+}
+
+/// The server that `launch` gives the leader's tag to, if it has lost it and nobody else has it.
+fn untagged(instances: Vec<Instance>) -> Option<Instance> {
+    let mut servers: Vec<Instance> =
+        instances.into_iter().filter(|i| i.state.exists() && i.role().is_server()).collect();
+    if servers.iter().any(|server| discover::leads(&server.tags)) {
+        return None;
+    }
+    servers.retain(|server| server.host_name().is_some_and(|name| ordinal(&name) == 1));
+    servers.pop()
+}
+
+/// Does the rule speak of a group by its id already?
+fn is_known(rule: &Ingress) -> bool {
+    !matches!(&rule.peer, crate::model::ec2::Peer::Group(id) if !id.starts_with("sg-"))
+}

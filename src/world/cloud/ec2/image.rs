@@ -1,0 +1,159 @@
+//! From what the spec says of the AMI to its id: an SSM parameter, the newest of a name, or the id itself;
+//! and whether it suits the instance type.
+
+use aws_sdk_ec2::types as sdk;
+
+use super::client::refused;
+use super::{Ec2, filter};
+use crate::core::ec2::images;
+use crate::model::ec2::Image;
+use crate::world::cloud::CloudError;
+
+/// An AMI that hosts can be launched from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    pub id: String,
+    pub name: Option<String>,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    pub root_device: String,
+}
+
+impl Ec2 {
+    /// The image for an instance type.
+    pub(super) async fn image(&self, instance_type: &str) -> Result<ImageFacts, CloudError> {
+        let architectures = self.architectures(instance_type).await?;
+        let image = match &self.spec.image {
+            Image::Id(id) => self.image_by_id(id).await?,
+            Image::Parameter(name) => self.image_by_id(&self.parameter(name).await?).await?,
+            Image::Distribution(name) => self.image_of_distribution(name, &architectures).await?,
+            Image::Newest { name, owner } => self.newest_image(name, owner, &architectures).await?,
+        };
+        if !architectures.contains(&image.architecture) {
+            return Err(CloudError::Unfit {
+                missing: format!(
+                    "{} is for {} processors, and {instance_type} has {}",
+                    image.id,
+                    image.architecture,
+                    architectures.join(" or ")
+                ),
+                cure:
+                    "name an image or an instance_type of the other kind in [ec2] (t4g, m7g, c7g are arm64; t3, m7i, \
+                       c7i are x86_64)"
+                        .to_owned(),
+            });
+        }
+        Ok(image)
+    }
+
+    /// What the instance type's processors are: the first is what it is launched with.
+    async fn architectures(&self, instance_type: &str) -> Result<Vec<String>, CloudError> {
+        let clients = self.clients().await?;
+        let types = clients
+            .ec2
+            .describe_instance_types()
+            .instance_types(sdk::InstanceType::from(instance_type))
+            .send()
+            .await
+            .map_err(|error| refused("ec2:DescribeInstanceTypes", error))?;
+        let processor = types.instance_types().first().and_then(|found| found.processor_info());
+        let known = processor.map(|info| info.supported_architectures()).unwrap_or_default();
+        let named: Vec<String> = known.iter().map(|a| a.as_str().to_owned()).filter(|a| a != "i386").collect();
+        if named.is_empty() {
+            return Err(CloudError::Unfit {
+                missing: format!("{} has no instance type {instance_type}", clients.region),
+                cure: "name another instance_type in [ec2]".to_owned(),
+            });
+        }
+        Ok(named)
+    }
+
+    async fn image_of_distribution(&self, name: &str, architectures: &[String]) -> Result<ImageFacts, CloudError> {
+        for architecture in architectures {
+            if let Some(parameter) = images::parameter(name, architecture) {
+                return self.image_by_id(&self.parameter(&parameter).await?).await;
+            }
+        }
+        Err(CloudError::Unfit {
+            missing: format!("{name} is not known for {}", architectures.join(" or ")),
+            cure: "name an AMI's id or an SSM parameter as `ami` in [ec2]".to_owned(),
+        })
+    }
+
+    async fn parameter(&self, name: &str) -> Result<String, CloudError> {
+        let clients = self.clients().await?;
+        let got =
+            clients.ssm.get_parameter().name(name).send().await.map_err(|error| refused("ssm:GetParameter", error))?;
+        let value = got.parameter().and_then(|parameter| parameter.value()).unwrap_or_default();
+        if value.starts_with("ami-") && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Ok(value.to_owned());
+        }
+        Err(CloudError::Unfit {
+            missing: format!("the SSM parameter {name} holds no AMI's id but \"{}\"", short(value)),
+            cure: "name another parameter, or the AMI's id, as `ami` in [ec2]".to_owned(),
+        })
+    }
+
+    async fn image_by_id(&self, id: &str) -> Result<ImageFacts, CloudError> {
+        let clients = self.clients().await?;
+        let found = clients
+            .ec2
+            .describe_images()
+            .image_ids(id)
+            .send()
+            .await
+            .map_err(|error| refused("ec2:DescribeImages", error))?;
+        found.images().first().and_then(read).ok_or_else(|| CloudError::Unfit {
+            missing: format!("{} has no image {id} that this account may use", clients.region),
+            cure: "AMIs belong to one region: name one of this region as `ami` in [ec2], or a distribution such as \
+                   \"debian-12\""
+                .to_owned(),
+        })
+    }
+
+    async fn newest_image(&self, name: &str, owner: &str, archs: &[String]) -> Result<ImageFacts, CloudError> {
+        let clients = self.clients().await?;
+        let mut pages = clients
+            .ec2
+            .describe_images()
+            .owners(owner)
+            .filters(filter("name", [name]))
+            .filters(filter("state", ["available"]))
+            .filters(filter("architecture", archs.iter().map(String::as_str)))
+            .into_paginator()
+            .send();
+        let mut newest: Option<(String, ImageFacts)> = None;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| refused("ec2:DescribeImages", error))?;
+            for image in page.images() {
+                let Some(facts) = read(image) else { continue };
+                let key = image.creation_date().unwrap_or_default().to_owned();
+                if newest.as_ref().is_none_or(|(date, old)| (&key, &facts.id) > (date, &old.id)) {
+                    newest = Some((key, facts));
+                }
+            }
+        }
+        newest.map(|(_, facts)| facts).ok_or_else(|| CloudError::Unfit {
+            missing: format!(
+                "no available image of {owner} is named \"{}\" and is for {}",
+                name.escape_debug(),
+                archs.join(" or ")
+            ),
+            cure: "change ami_name or ami_owner in [ec2] (an account's number, \"self\", \"amazon\")".to_owned(),
+        })
+    }
+}
+
+fn read(image: &sdk::Image) -> Option<ImageFacts> {
+    Some(ImageFacts {
+        id: image.image_id()?.to_owned(),
+        name: image.name().map(str::to_owned),
+        architecture: image.architecture().map_or("x86_64", sdk::ArchitectureValues::as_str).to_owned(),
+        root_device: image.root_device_name().unwrap_or("/dev/xvda").to_owned(),
+    })
+}
+
+/// A value of somebody else's, fit for a message.
+fn short(value: &str) -> String {
+    value.chars().take(60).collect::<String>().escape_debug().to_string()
+}
