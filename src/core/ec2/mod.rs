@@ -3,6 +3,7 @@
 
 pub mod console;
 pub mod cure;
+pub mod discover;
 pub mod images;
 pub mod policy;
 pub mod ports;
