@@ -2,6 +2,7 @@
 //! files, no clock, no environment. Knows only `model`.
 
 pub mod dialect;
+pub mod ec2;
 pub mod install;
 pub mod names;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! Which hosts a command is about: those to launch, those to join, those that a filter names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::host::{Host, HostState, Role};
 use crate::model::name::{ClusterName, HostName};
@@ -39,13 +39,62 @@ pub fn to_launch(spec: &Spec, existing: &[Host]) -> Vec<ToLaunch> {
     wanted
         .into_iter()
         .filter_map(|(name, role)| {
-            let host = existing.iter().find(|host| host.name == name && host.state.exists());
-            let reason = match host.map(|host| host.state) {
-                None => "it does not exist yet".to_owned(),
-                Some(HostState::Running | HostState::Pending) => return None,
-                Some(state) => format!("it is {state}"),
-            };
+            let reason = reason(existing, &name, role, servers)?;
             Some(ToLaunch { name, role, reason })
+        })
+        .collect()
+}
+
+/// Why a host must be launched; `None` where it runs, or is about to.
+fn reason(existing: &[Host], name: &HostName, role: Role, servers: u16) -> Option<String> {
+    let named = || existing.iter().filter(|host| host.name == *name);
+    if named().any(|host| matches!(host.state, HostState::Running | HostState::Pending)) {
+        return None;
+    }
+    if let Some(host) = named().find(|host| host.state.exists()) {
+        return Some(match host.state {
+            HostState::Stopping => "it is stopping: it is started again when it has stopped".to_owned(),
+            state => format!("it is {state}: it is started again"),
+        });
+    }
+    let ended = named().map(|host| format!("{} was terminated", host.id)).next();
+    if role.is_server() && no_server_but_nodes(existing) {
+        return Some(lost_servers(servers, ended.as_deref()));
+    }
+    Some(ended.unwrap_or_else(|| "it does not exist yet".to_owned()))
+}
+
+fn no_server_but_nodes(existing: &[Host]) -> bool {
+    let mut there = existing.iter().filter(|host| host.state.exists()).peekable();
+    there.peek().is_some() && there.all(|host| !host.role.is_server())
+}
+
+/// What it means that nodes have lost their servers. One that ended is known to be lost while its provider still
+/// lists it; later that looks like one that was never made.
+fn lost_servers(servers: u16, ended: Option<&str>) -> String {
+    let what = match (servers, ended) {
+        (1, Some(ended)) => format!("the only server is gone ({ended}); a new one starts"),
+        (_, Some(ended)) => format!("all servers are gone ({ended}); new ones start"),
+        (1, None) => "there are nodes and no server: it is gone, or was never made; a new one starts".to_owned(),
+        (_, None) => "there are nodes and no server: they are gone, or were never made; new ones start".to_owned(),
+    };
+    format!(
+        "{what} with an empty catalog, nodes register again by themselves; Consul's key-value data is lost unless you have \
+         a snapshot"
+    )
+}
+
+/// Hosts that exist and have the same name: Consul would take turns between them, so that somebody must choose.
+pub fn conflicts(existing: &[Host]) -> Vec<String> {
+    let mut named: BTreeMap<&HostName, Vec<&Host>> = BTreeMap::new();
+    for host in existing.iter().filter(|host| host.state.exists()) {
+        named.entry(&host.name).or_default().push(host);
+    }
+    let doubled = named.into_iter().filter(|(_, hosts)| hosts.len() > 1);
+    doubled
+        .map(|(name, hosts)| {
+            let hosts: Vec<String> = hosts.iter().map(|host| format!("{} ({})", host.id, host.state)).collect();
+            format!("{} hosts are named {name}: {}; terminate all but one of them", hosts.len(), hosts.join(", "))
         })
         .collect()
 }
@@ -100,8 +149,6 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::model::host::{HostId, SshTarget};
 
@@ -134,8 +181,50 @@ mod tests {
         ];
         let launch = to_launch(&spec, &existing);
         assert_eq!(names(&launch), ["c-node-1", "c-node-2", "c-node-7"]);
-        assert_eq!(launch[0].reason, "it is stopped");
-        assert_eq!(launch[1].reason, "it does not exist yet");
+        assert_eq!(launch[0].reason, "it is stopped: it is started again");
+        assert_eq!(launch[1].reason, "c-node-2 was terminated");
+        assert_eq!(to_launch(&spec, &[])[0].reason, "it does not exist yet");
+    }
+
+    #[test]
+    fn a_lost_server_is_said_plainly() {
+        let spec = Spec::sandbox(ClusterName::new("c").unwrap());
+        let node = host("c-node-1", Role::Node, HostState::Running);
+        let reason = |existing: &[Host]| to_launch(&spec, existing)[0].reason.clone();
+        let gone = reason(&[host("c-server-1", Role::Server, HostState::Terminated), node.clone()]);
+        assert_eq!(
+            gone,
+            "the only server is gone (c-server-1 was terminated); a new one starts with an empty catalog, nodes register \
+             again by themselves; Consul's key-value data is lost unless you have a snapshot"
+        );
+        let unlisted = reason(std::slice::from_ref(&node));
+        assert!(unlisted.starts_with("there are nodes and no server: it is gone, or was never made"), "{unlisted}");
+        // Without nodes nothing was lost, and with another server neither.
+        let ended = host("c-server-1", Role::Server, HostState::ShuttingDown);
+        assert_eq!(reason(std::slice::from_ref(&ended)), "c-server-1 was terminated");
+        let other = host("c-server-2", Role::Server, HostState::Running);
+        assert_eq!(reason(&[ended, other, node.clone()]), "c-server-1 was terminated");
+        let stopping = host("c-server-1", Role::Server, HostState::Stopping);
+        assert_eq!(reason(&[stopping, node]), "it is stopping: it is started again when it has stopped");
+    }
+
+    #[test]
+    fn two_of_one_name_are_a_conflict() {
+        let of = |id: &str, name: &str, state| Host { id: HostId(id.to_owned()), ..host(name, Role::Node, state) };
+        let existing = [
+            of("i-1", "c-node-1", HostState::Stopped),
+            of("i-2", "c-node-1", HostState::Running),
+            of("i-3", "c-node-2", HostState::Running),
+            of("i-4", "c-node-2", HostState::Terminated),
+        ];
+        assert_eq!(
+            conflicts(&existing),
+            ["2 hosts are named c-node-1: i-1 (stopped), i-2 (running); terminate all but one of them"]
+        );
+        assert_eq!(conflicts(&existing[1..]), [""; 0]);
+        // The one that runs is the host.
+        let spec = Spec::sandbox(ClusterName::new("c").unwrap());
+        assert_eq!(names(&to_launch(&spec, &existing)), ["c-server-1"]);
     }
 
     #[test]
