@@ -107,6 +107,10 @@ class Quiet(WSGIRequestHandler):
     def log_request(self, code="-", size="-"):
         pass
 
+    def send_response(self, code, message=None):
+        """Without a Date and a Server of its own: an answer has one of each, and ours may be skewed."""
+        self.send_response_only(code, message)
+
 
 def serve(address, port, app, handler):
     server = ThreadedWSGIServer(address, port, app, handler=handler)
