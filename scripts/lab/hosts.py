@@ -70,7 +70,7 @@ class Host:
             run("mount", "-t", "overlay", "overlay", "-o", options, self.merged)
             self.stopping = False
             self.spawn()
-            threading.Thread(target=self.watch, daemon=True, name=f"watch {self.id}").start()
+            threading.Thread(target=self.watch, args=[self.nspawn], daemon=True, name=f"watch {self.id}").start()
 
     def spawn(self):
         groups = leftovers.groups(self.lab.key, self.id)
@@ -93,15 +93,17 @@ class Host:
                 env={**ENVIRONMENT, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
             )
 
-    def watch(self):
+    def watch(self, nspawn):
         """Starts it again when it reboots itself, and tells when it ended."""
         while True:
-            code = self.nspawn.wait()
+            code = nspawn.wait()
             with self.lock:
-                if self.stopping or self.nspawn.returncode is None:
+                # Somebody ended it, or did so and started it anew.
+                if self.stopping or self.nspawn is not nspawn:
                     return
                 if code == REBOOT:
                     self.spawn()
+                    nspawn = self.nspawn
                     continue
             self.ended(self, code)
             return

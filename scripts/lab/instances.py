@@ -17,6 +17,9 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, elastic_ip_addresses, elastic_network_interfaces, instances
 from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.security_groups import SecurityGroupRule
+from moto.ec2.responses import instances as instance_responses
+from moto.iam.exceptions import NotFoundException
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2 import utils as moto_utils
@@ -286,6 +289,10 @@ def settle(self, backend):
     backend.attach_internet_gateway(gateway.id, vpc.id)
     table = next(t for t in backend.route_tables.values() if t.vpc_id == vpc.id)
     backend.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+    # The default group lets its members reach each other.
+    group = backend.get_default_security_group(vpc.id)
+    member = {"GroupId": group.id, "UserId": backend.account_id}
+    group.add_ingress_rule(SecurityGroupRule(backend, "-1", group.id, None, None, {}, member, is_egress=False))
 
 
 def install_states(self):
@@ -324,7 +331,11 @@ def install_states(self):
     def reboot(instance):
         if instance.state != "running":
             raise incorrect(instance, "rebooted")
-        self.hosts[instance.id].reboot()
+        try:
+            self.hosts[instance.id].reboot()
+        except Failure as e:
+            # EC2 only notes the wish.
+            log.warning("%s", e)
 
     instances.Instance.stop = stop
     instances.Instance.start = start
@@ -358,6 +369,7 @@ def install_launch(self):
         # EC2 launches as many as it can between the two; moto launches the least.
         if params.get("MaxCount"):
             response.params["MinCount"] = int(params["MaxCount"])
+        root_volume(response)
         if params.get("DryRun") == "true" or not token:
             result = moto_answer(response)
             for instance in result.result.instances:
@@ -377,6 +389,36 @@ def install_launch(self):
         return ActionResult(known[1])
 
     InstanceResponse.run_instances = answer
+
+    moto_profiles = instance_responses.filter_iam_instance_profiles
+
+    def profiles(account_id, partition, iam_instance_profile_arn=None, iam_instance_profile_name=None):
+        try:
+            return moto_profiles(account_id, partition, iam_instance_profile_arn, iam_instance_profile_name)
+        except NotFoundException:
+            what, value = ("name", iam_instance_profile_name) if iam_instance_profile_name else ("arn", iam_instance_profile_arn)
+            raise EC2ClientError("InvalidParameterValue", f"Value ({value}) for parameter iamInstanceProfile.{what} is invalid. Invalid IAM Instance Profile {'ARN' if what == 'arn' else what}") from None
+
+    instance_responses.filter_iam_instance_profiles = profiles
+
+
+def root_volume(response):
+    """The root device comes from the AMI, goes with the instance, and a mapping of it needs no size; moto makes none
+    where other devices are mapped, and keeps a mapped one."""
+    image = response.ec2_backend.amis.get(response._get_param("ImageId"))
+    mappings = response.params.get("BlockDeviceMappings") or []
+    if not image:
+        return
+    root = next((m for m in mappings if m.get("DeviceName") == image.root_device_name), None)
+    if root is None:
+        root = {"DeviceName": image.root_device_name}
+        mappings.insert(0, root)
+    disk = root.setdefault("Ebs", {})
+    disk.setdefault("DeleteOnTermination", True)
+    disk.setdefault("VolumeType", "gp3")
+    if not disk.get("SnapshotId"):
+        disk.setdefault("VolumeSize", 8)
+    response.params["BlockDeviceMappings"] = mappings
 
 
 def full(subnet):
@@ -434,7 +476,7 @@ def install_views(self):
         age = getattr(self.hidden, "age", None)
         if age is not None:
             for reservation in found:
-                reservation.instances = [i for i in reservation.instances if time.monotonic() - i.launched_at > age]
+                reservation.instances = [i for i in reservation.instances if time.monotonic() - getattr(i, "launched_at", 0) > age]
             found = [r for r in found if r.instances]
         return found
 
@@ -461,3 +503,22 @@ def install_views(self):
         return moto_delete(backend, name, group_id)
 
     EC2Backend.delete_security_group = delete_security_group
+
+    # An instance's groups and those of its first interface are the same; moto changes one of them.
+    moto_groups = EC2Backend.modify_instance_security_groups
+
+    def modify_instance_security_groups(backend, instance_id, new_group_id_list):
+        instance = moto_groups(backend, instance_id, new_group_id_list)
+        instance.nics[0]._group_set = list(instance.security_groups)
+        return instance
+
+    moto_interface = EC2Backend.modify_network_interface_attribute
+
+    def modify_network_interface_attribute(backend, eni_id, group_ids, *args, **kwargs):
+        moto_interface(backend, eni_id, group_ids, *args, **kwargs)
+        eni = backend.get_network_interface(eni_id)
+        if group_ids and eni.instance and eni.device_index == 0:
+            eni.instance.security_groups = list(eni._group_set)
+
+    EC2Backend.modify_instance_security_groups = modify_instance_security_groups
+    EC2Backend.modify_network_interface_attribute = modify_network_interface_attribute

@@ -150,7 +150,8 @@ def launching(c):
     again = c.launch("one", **wanted)[0]
     expect("the same token gives the same instance", again["InstanceId"] == first["InstanceId"])
     refused("IdempotentParameterMismatch", c.launch, name="one", **{**wanted, "InstanceType": "t3.small"})
-    two = c.launch("two")[0]["InstanceId"]
+    disk = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 12, "Encrypted": True}}]
+    two = c.launch("two", BlockDeviceMappings=disk)[0]["InstanceId"]
     found = c.ec2.describe_instances(Filters=[{"Name": "client-token", "Values": ["token-1"]}])["Reservations"]
     expect("the filter client-token finds it", [i["InstanceId"] for r in found for i in r["Instances"]] == [first["InstanceId"]])
     one = c.wait(first["InstanceId"], "running")
@@ -233,12 +234,14 @@ def lives(c, one, keys, two):
     until("it answers", 20, lambda: reaches(after["PublicIpAddress"], 22))
     c.ssh(after["PublicIpAddress"], keys, "test -e /var/lib/kept")
     expect("the console of this start has no keys", not BLOCK.search(c.ec2.get_console_output(InstanceId=one).get("Output", "")))
+    disks = {m["Ebs"]["VolumeId"] for i in [one, two] for m in c.instance(i)["BlockDeviceMappings"]}
     c.ec2.terminate_instances(InstanceIds=[one, two])
     expect("it is shutting down", c.state(one) == "shutting-down", c.state(one))
     for instance_id in [one, two]:
         gone = c.wait(instance_id, "terminated")
         expect("it has no address any more", "PrivateIpAddress" not in gone, gone.get("PrivateIpAddress"))
-    expect("no volume is left", not c.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [one]}])["Volumes"])
+    left = {v["VolumeId"] for v in c.ec2.describe_volumes()["Volumes"]}
+    expect("no volume is left", disks and not disks & left, disks & left)
     expect("no interface is left", not c.ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [one, two]}])["NetworkInterfaces"])
     refused("IdempotentInstanceTerminated", c.launch, name="one", ClientToken="token-1", MetadataOptions={"HttpTokens": "required"},
             UserData="#cloud-config\nruncmd: [[touch, /run/user-data-ran]]\n")
@@ -365,6 +368,7 @@ def refusals(c):
     arm = c.service("ssm").get_parameter(Name=DEBIAN.replace("amd64", "arm64"))["Parameter"]["Value"]
     refused("InvalidParameterValue", c.launch, name="x", ImageId=arm)
     refused("InvalidAMIID.NotFound", c.launch, name="x", ImageId="ami-00000000000000000")
+    refused("InvalidParameterValue", c.launch, name="x", IamInstanceProfile={"Name": "none"})
     refused("InvalidKeyPair.NotFound", c.launch, name="x", KeyName="none")
     vpc = c.ec2.describe_vpcs()["Vpcs"][0]
     outer = network.ipaddress.ip_network(vpc["CidrBlock"])
