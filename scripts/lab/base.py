@@ -16,10 +16,10 @@ from lab.command import ENVIRONMENT, Failure, run
 RECIPE = "bookworm-1"
 SUITE = "bookworm"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-PACKAGES = (
-    "systemd,systemd-sysv,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,procps,sudo,zstd,curl,"
-    "netcat-openbsd,cloud-init,python3-cffi-backend"
-).split(",")
+PACKAGES = """
+systemd systemd-sysv dbus openssh-server iproute2 iputils-ping ca-certificates procps sudo zstd curl netcat-openbsd
+cloud-init python3-cffi-backend
+""".split()
 PARTIAL = ".partial-"
 
 # Of no use to a host that is a namespace; each costs time at boot or wakes up later.
@@ -92,7 +92,9 @@ def build(partial, say):
     command += [SUITE, str(partial), *filter(None, [mirror()])]
     log = place.BASES / "debootstrap.log"
     with open(log, "w") as out:
-        done = subprocess.run(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT})
+        done = subprocess.run(
+            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT}
+        )
     if done.returncode != 0:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-6:])
         leftovers.remove_tree(partial)
@@ -106,8 +108,14 @@ def mirror():
     release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
     if not re.search(r'^ID="?debian"?$', release, re.M):
         return None
-    listed = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT) $(LABEL)",
-                 "Created-By: Packages", check=False)
+    listed = run(
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(CODENAME) $(COMPONENT) $(LABEL)",
+        "Created-By: Packages",
+        check=False,
+    )
     sources = [line.split() for line in listed.splitlines()]
     fits = [s[0] for s in sources if len(s) == 4 and s[2:] == ["main", "Debian"] and "-" not in s[1]]
     exact = [s[0] for s in sources if len(s) == 4 and s[1:] == [SUITE, "main", "Debian"]]
@@ -133,8 +141,13 @@ def set_up(tree):
     for own in ["etc/machine-id", "var/lib/dbus/machine-id", "etc/hostname"]:
         (tree / own).unlink(missing_ok=True)
     put("etc/machine-id", "")
-    for pattern in ["etc/ssh/ssh_host_*", "etc/update-motd.d/*", "var/cache/apt/archives/*.deb", "var/cache/apt/*.bin",
-                    "var/lib/apt/lists/*_*"]:
+    for pattern in [
+        "etc/ssh/ssh_host_*",
+        "etc/update-motd.d/*",
+        "var/cache/apt/archives/*.deb",
+        "var/cache/apt/*.bin",
+        "var/lib/apt/lists/*_*",
+    ]:
         for file in tree.glob(pattern):
             file.unlink()
     # Debian's package leaves the choice of a user to the image's maker: `seed` makes it, by the AMI.

@@ -21,7 +21,11 @@ class Call:
         self.access_key, self.region, self.service = credential(environ.get("HTTP_AUTHORIZATION", ""))
         self.params = parameters(environ, body)
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        self.action = target.rpartition(".")[2] or self.params.get("Action") or f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        self.action = (
+            target.rpartition(".")[2]
+            or self.params.get("Action")
+            or f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        )
 
     @property
     def reads(self):
@@ -30,8 +34,15 @@ class Call:
     def shown(self):
         params = {k: v for k, v in self.params.items() if k not in ("Action", "Version")}
         return {
-            "n": self.n, "service": self.service, "action": self.action, "params": params, "status": self.status,
-            "error": self.error, "region": self.region, "access_key": self.access_key, "at": self.at,
+            "n": self.n,
+            "service": self.service,
+            "action": self.action,
+            "params": params,
+            "status": self.status,
+            "error": self.error,
+            "region": self.region,
+            "access_key": self.access_key,
+            "at": self.at,
         }
 
 

@@ -11,7 +11,7 @@ import time
 import urllib.request
 
 from lab import base, leftovers, network, place
-from lab.command import ENVIRONMENT, Failure, need_root, run
+from lab.command import ENVIRONMENT, Failure, need_root
 
 # As long as the server may take to answer.
 READY = 30
@@ -58,7 +58,8 @@ def up(args):
         if record and answers(record):
             say(f"lab {lab.name} runs already")
         else:
-            sweep(lab)
+            if sweep(lab):
+                say(f"what was left of an earlier lab {lab.name} is removed")
             record = start(lab)
             say(f"lab {lab.name} is up: EC2's API at {record['endpoint']}, its log is {lab.log}")
     show_env(record, args.output)
@@ -69,9 +70,9 @@ def up(args):
 # What to try, in a shell that took these lines over: eval "$(scripts/ec2-lab env{name})"
 #   clusterctl up -f cluster.toml                     with provider = "aws"
 #   aws ec2 describe-images --owners 136693071363
-#   curl {record['endpoint']}/lab/hosts               the hosts that there are
+#   curl {record["endpoint"]}/lab/hosts               the hosts that there are
 #   scripts/ec2-lab down{name}
-# Allow {record['operator']}/32 in security groups: as this address the hosts see you.""")
+# Allow {record["operator"]}/32 in security groups: as this address the hosts see you.""")
 
 
 def start(lab):
@@ -88,9 +89,25 @@ def start(lab):
     kept = {k: os.environ[k] for k in ("CLUSTERCTL_LAB_DIR", "PYTHONPATH", "PYTHONPYCACHEPREFIX") if k in os.environ}
     with open(lab.log, "ab") as out:
         server = subprocess.Popen(
-            ["sh", "-c", enter, "sh", " ".join(map(str, groups)), "nsenter", f"--net=/run/netns/{lab.key}",
-             sys.executable, "-m", "lab.server", lab.name],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/", start_new_session=True, env={**ENVIRONMENT, **kept},
+            [
+                "sh",
+                "-c",
+                enter,
+                "sh",
+                " ".join(map(str, groups)),
+                "nsenter",
+                f"--net=/run/netns/{lab.key}",
+                sys.executable,
+                "-m",
+                "lab.server",
+                lab.name,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd="/",
+            start_new_session=True,
+            env={**ENVIRONMENT, **kept},
         )
     deadline = time.monotonic() + READY
     while not answers(record):
@@ -105,7 +122,9 @@ def start(lab):
 def sweep(lab, keep_log=False):
     """Removes all of a lab, whatever is left of it. The answer says whether there was anything."""
     folder, was = str(lab.dir), lab.dir.exists()
-    leftovers.kill(lambda: leftovers.in_groups(lab.key) | leftovers.mentioning(f"--directory={folder}/"), f"lab {lab.name}")
+    leftovers.kill(
+        lambda: leftovers.in_groups(lab.key) | leftovers.mentioning(f"--directory={folder}/"), f"lab {lab.name}"
+    )
     leftovers.unmount_below(lab.dir)
     network.remove(lab)
     leftovers.remove_groups(lab.key)
@@ -130,12 +149,19 @@ def record_of(name):
     if not record:
         raise Failure(f"there is no lab {name}: scripts/ec2-lab up --name {name}")
     if not answers(record):
-        raise Failure(f"lab {name} does not answer: scripts/ec2-lab up --name {name} starts it anew, its log is {place.Lab(name).log}")
+        raise Failure(
+            f"lab {name} does not answer: scripts/ec2-lab up --name {name} starts it anew; "
+            f"its log is {place.Lab(name).log}"
+        )
     return record
 
 
 def show_env(record, output):
-    print(json.dumps({**environment(record), "operator": record["operator"]}, indent=2) if output == "json" else exports(record))
+    print(
+        json.dumps({**environment(record), "operator": record["operator"]}, indent=2)
+        if output == "json"
+        else exports(record)
+    )
 
 
 def env(args):
@@ -148,9 +174,14 @@ def status(args):
     if args.output == "json":
         print(json.dumps({**record, "hosts": hosts}, indent=2))
         return
-    print(f"lab {record['name']}: {record['endpoint']}, VPC {record['vpc']}, public {record['public']}, you are {record['operator']}")
+    print(
+        f"lab {record['name']}: {record['endpoint']}, VPC {record['vpc']}, public {record['public']}, "
+        f"you are {record['operator']}"
+    )
     for host in hosts:
-        print(f"{host['instance']}  {host['state']:13}  {host['private']:15}  {host['public'] or '-':15}  {host['tags'].get('Name', '')}")
+        name = host["tags"].get("Name", "")
+        addresses = f"{host['private'] or '-':15}  {host['public'] or '-':15}"
+        print(f"{host['instance']}  {host['state']:13}  {addresses}  {name}".rstrip())
 
 
 def selftest(args):
@@ -160,7 +191,9 @@ def selftest(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/ec2-lab", description="EC2's API on this machine, with real hosts behind it.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/ec2-lab", description="EC2's API on this machine, with real hosts behind it."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, function, text, named=True, output=False):
@@ -175,7 +208,9 @@ def main():
     command("up", up, "start a lab, and print the environment to use", output=True)
     command("env", env, 'print the environment: eval "$(scripts/ec2-lab env)"', output=True)
     command("status", status, "say what runs", output=True)
-    command("down", down, "remove a lab, whatever is left of it").add_argument("--all", action="store_true", help="all labs")
+    command("down", down, "remove a lab, whatever is left of it").add_argument(
+        "--all", action="store_true", help="all labs"
+    )
     command("base", lambda _: base.ensure(say), "build the hosts' base tree only", named=False)
     command("selftest", selftest, "try all of it out, in a lab of its own").set_defaults(name="selftest")
     args = parser.parse_args()

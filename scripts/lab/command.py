@@ -16,8 +16,13 @@ def run(*args, text=None, check=True):
     args = [str(a) for a in args]
     try:
         done = subprocess.run(
-            args, input=text, stdin=None if text is not None else subprocess.DEVNULL, capture_output=True, text=True,
-            env=ENVIRONMENT, check=False,
+            args,
+            input=text,
+            stdin=None if text is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=ENVIRONMENT,
+            check=False,
         )
     except FileNotFoundError:
         raise Failure(f"{args[0]} is not installed: scripts/install-needs lab") from None

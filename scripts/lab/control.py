@@ -53,11 +53,22 @@ class Control:
     def hosts(self, _):
         instances = self.instances
         with instances.lock:
-            return [{
-                "instance": i.id, "state": i.state, "private": str(i.nics[0].private_ip_address), "public": i.nics[0].public_ip,
-                "machine": host.machine, "folder": str(host.dir), "console": str(host.console),
-                "tags": {t["key"]: t["value"] for t in i.get_tags()}, "client_token": i.client_token,
-            } for i in instances.backend.all_instances() for host in [instances.hosts.get(i.id)] if host]
+            return [
+                {
+                    "instance": i.id,
+                    "state": i.state,
+                    "private": str(i.nics[0].private_ip_address),
+                    "public": i.nics[0].public_ip,
+                    "machine": host.machine,
+                    "folder": str(host.dir),
+                    "console": str(host.console),
+                    "tags": {t["key"]: t["value"] for t in i.get_tags()},
+                    "client_token": i.client_token,
+                }
+                for i in instances.backend.all_instances()
+                for host in [instances.hosts.get(i.id)]
+                if host
+            ]
 
     def release(self, ask):
         body = ask.body or {}

@@ -23,14 +23,37 @@ KINDS = {
     "slow-boot": ({"delay"}, {"name"}),
 }
 BOOT = {"no-boot", "no-sshd", "no-console", "slow-boot"}
-KEYS = {"kind", "action", "service", "n", "after", "times", "seconds", "code", "message", "status", "delay", "younger",
-        "skew", "name"}
+KEYS = {
+    "kind",
+    "action",
+    "service",
+    "n",
+    "after",
+    "times",
+    "seconds",
+    "code",
+    "message",
+    "status",
+    "delay",
+    "younger",
+    "skew",
+    "name",
+}
 
 # What AWS answers with these codes; 400 for all others.
 STATUS = {
-    "RequestLimitExceeded": 503, "Throttling": 400, "ThrottlingException": 400, "InternalError": 500,
-    "InternalFailure": 500, "ServiceUnavailable": 503, "Unavailable": 503, "UnauthorizedOperation": 403,
-    "AccessDenied": 403, "AuthFailure": 401, "InsufficientInstanceCapacity": 500, "InsufficientAddressCapacity": 500,
+    "RequestLimitExceeded": 503,
+    "Throttling": 400,
+    "ThrottlingException": 400,
+    "InternalError": 500,
+    "InternalFailure": 500,
+    "ServiceUnavailable": 503,
+    "Unavailable": 503,
+    "UnauthorizedOperation": 403,
+    "AccessDenied": 403,
+    "AuthFailure": 401,
+    "InsufficientInstanceCapacity": 500,
+    "InsufficientAddressCapacity": 500,
 }
 
 
@@ -121,9 +144,9 @@ class Plan:
         found = {}
         with self.lock:
             for rule in self.rules:
-                if rule.kind in BOOT and rule.kind not in found:
-                    if fnmatch.fnmatchcase(name, rule["name"] or "*") and rule.counts():
-                        found[rule.kind] = rule
+                fits = rule.kind in BOOT and rule.kind not in found and fnmatch.fnmatchcase(name, rule["name"] or "*")
+                if fits and rule.counts():
+                    found[rule.kind] = rule
         return found
 
 

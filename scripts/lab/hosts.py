@@ -77,19 +77,37 @@ class Host:
         for group in groups:
             group.mkdir(parents=True, exist_ok=True)
         command = [
-            "sh", "-c", ENTER, "sh", " ".join(map(str, groups)),
-            "nsenter", f"--net=/run/netns/{self.machine}",
-            "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--settings=no", "--resolv-conf=off",
-            "--timezone=off", "--link-journal=no",
+            "sh",
+            "-c",
+            ENTER,
+            "sh",
+            " ".join(map(str, groups)),
+            "nsenter",
+            f"--net=/run/netns/{self.machine}",
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--settings=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
             # The host gets a /dev/console, where cloud-init says its keys; what is said there comes to our file.
             "--console=read-only",
             # The namespace is the host's own, so it may manage it.
             "--capability=CAP_NET_ADMIN",
-            f"--machine={self.machine}", f"--directory={self.merged}",
+            f"--machine={self.machine}",
+            f"--directory={self.merged}",
         ]
         with open(self.console, "ab") as out:
             self.nspawn = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/", start_new_session=True,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd="/",
+                start_new_session=True,
                 env={**ENVIRONMENT, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
             )
 

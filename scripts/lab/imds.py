@@ -23,12 +23,16 @@ class Metadata:
         status, body, headers = self.answer(environ)
         if isinstance(body, str):
             body = body.encode()
-        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), ("Server", "EC2ws"), *headers])
+        start_response(
+            status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), ("Server", "EC2ws"), *headers]
+        )
         return [body]
 
     def answer(self, environ):
         with self.instances.lock:
-            instance = next((i for i in self.instances.alive() if i.nics[0].private_ip_address == environ["REMOTE_ADDR"]), None)
+            instance = next(
+                (i for i in self.instances.alive() if i.nics[0].private_ip_address == environ["REMOTE_ADDR"]), None
+            )
             if instance is None or instance.metadata_options.http_endpoint == "disabled":
                 return "403 Forbidden", "", []
             path, method = environ["PATH_INFO"].rstrip("/"), environ["REQUEST_METHOD"]
@@ -84,7 +88,9 @@ class Metadata:
             "local-ipv4": nic.private_ip_address,
             "mac": nic.mac_address,
             "placement": {"availability-zone": zone, "region": place.REGION},
-            "reservation-id": next((r.id for r in self.instances.backend.reservations.values() if instance in r.instances), ""),
+            "reservation-id": next(
+                (r.id for r in self.instances.backend.reservations.values() if instance in r.instances), ""
+            ),
             "security-groups": "\n".join(g.name for g in groups),
             "services": {"domain": "amazonaws.com", "partition": "aws"},
         }
@@ -97,12 +103,21 @@ class Metadata:
             data["tags"] = {"instance": {t["key"]: t["value"] for t in instance.get_tags()}}
         if profile := self.profile(instance):
             data["iam"] = iam(profile)
-        document = json.dumps({
-            "accountId": ACCOUNT, "architecture": instance.architecture, "availabilityZone": zone,
-            "imageId": instance.image_id, "instanceId": instance.id, "instanceType": instance.instance_type,
-            "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"), "privateIp": nic.private_ip_address,
-            "region": place.REGION, "version": "2017-09-30",
-        }, indent=2)
+        document = json.dumps(
+            {
+                "accountId": ACCOUNT,
+                "architecture": instance.architecture,
+                "availabilityZone": zone,
+                "imageId": instance.image_id,
+                "instanceId": instance.id,
+                "instanceType": instance.instance_type,
+                "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "privateIp": nic.private_ip_address,
+                "region": place.REGION,
+                "version": "2017-09-30",
+            },
+            indent=2,
+        )
         tree = {"meta-data": data, "dynamic": {"instance-identity": {"document": document}}}
         if text := lab_instances.user_data(instance):
             tree["user-data"] = text
@@ -122,21 +137,35 @@ class Keys(dict):
 
 
 def iam(profile):
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
 
     def stamp(time):
         return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    info = {"Code": "Success", "LastUpdated": stamp(now), "InstanceProfileArn": profile.arn, "InstanceProfileId": profile.id}
+    info = {
+        "Code": "Success",
+        "LastUpdated": stamp(now),
+        "InstanceProfileArn": profile.arn,
+        "InstanceProfileId": profile.id,
+    }
     tree = {"info": json.dumps(info, indent=2)}
     roles = profile.roles if isinstance(profile.roles, list) else [profile.roles]
     if roles and roles[0]:
         # moto takes any key; this one says whose it is in the log of calls.
-        tree["security-credentials"] = {roles[0].name: json.dumps({
-            "Code": "Success", "LastUpdated": stamp(now), "Type": "AWS-HMAC",
-            "AccessKeyId": "ASIA" + roles[0].id[-16:].upper().rjust(16, "0"), "SecretAccessKey": "lab", "Token": "lab-token",
-            "Expiration": stamp(now + datetime.timedelta(hours=6)),
-        }, indent=2)}
+        tree["security-credentials"] = {
+            roles[0].name: json.dumps(
+                {
+                    "Code": "Success",
+                    "LastUpdated": stamp(now),
+                    "Type": "AWS-HMAC",
+                    "AccessKeyId": "ASIA" + roles[0].id[-16:].upper().rjust(16, "0"),
+                    "SecretAccessKey": "lab",
+                    "Token": "lab-token",
+                    "Expiration": stamp(now + datetime.timedelta(hours=6)),
+                },
+                indent=2,
+            )
+        }
     return tree
 
 

@@ -2,6 +2,7 @@
 It trusts no record, so it also clears up after anything was killed.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -64,10 +65,8 @@ def in_groups(*below):
     pids = set()
     for group in groups(*below):
         for folder, _, _ in os.walk(group):
-            try:
+            with contextlib.suppress(OSError):
                 pids.update(int(p) for p in Path(folder, "cgroup.procs").read_text().split())
-            except OSError:
-                pass
     # 0 is a process that this namespace does not see; and never ourselves.
     return pids - {0, os.getpid()}
 
@@ -94,10 +93,8 @@ def kill(find, what, seconds=20):
         if time.monotonic() > deadline:
             raise Failure(f"these processes of {what} do not end: {sorted(pids)}")
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.02)
 
 
@@ -123,10 +120,8 @@ def remove_groups(*below):
                 else:
                     break
     for folder in groups():
-        try:
+        with contextlib.suppress(OSError):
             folder.rmdir()
-        except OSError:
-            pass
 
 
 def remove_traces(machine):
@@ -134,10 +129,8 @@ def remove_traces(machine):
     for kind in ["propagate", "unix-export"]:
         folder = Path("/run/systemd/nspawn") / kind / machine
         unmount_below(folder)
-        try:
+        with contextlib.suppress(OSError):
             folder.rmdir()
-        except OSError:
-            pass
 
 
 def remove_all_traces(key):

@@ -61,7 +61,9 @@ def choose(ranges, prefix, seed, used):
             candidate = ipaddress.ip_network((first, prefix))
             if not any(candidate.overlaps(u) for u in used):
                 return candidate
-    raise Failure(f"no free /{prefix} in {', '.join(map(str, ranges))}: `ip route` shows what uses them; end other labs")
+    raise Failure(
+        f"no free /{prefix} in {', '.join(map(str, ranges))}: `ip route` shows what uses them; end other labs"
+    )
 
 
 def plan(lab, others):
@@ -93,31 +95,55 @@ def make(lab, record):
     """The lab's namespace and its link to the machine."""
     remove(lab)
     run("ip", "netns", "add", lab.key)
-    run("ip", "-batch", "-", text=f"""\
+    run(
+        "ip",
+        "-batch",
+        "-",
+        text=f"""\
 link add name {lab.key} type veth peer name {UPLINK} netns {lab.key}
-address add {record['operator']}/30 dev {lab.key}
+address add {record["operator"]}/30 dev {lab.key}
 link set dev {lab.key} alias clusterctl-lab:{lab.name} up
-""")
+""",
+    )
     prefix = ipaddress.ip_network(record["vpc"]).prefixlen
-    run("ip", "-netns", lab.key, "-batch", "-", text=f"""\
+    run(
+        "ip",
+        "-netns",
+        lab.key,
+        "-batch",
+        "-",
+        text=f"""\
 link set dev lo up
-address add {record['api']}/30 dev {UPLINK}
+address add {record["api"]}/30 dev {UPLINK}
 link set dev {UPLINK} up
 link add name {BRIDGE} address {mac(gateway(record))} type bridge
 address add {gateway(record)}/{prefix} dev {BRIDGE}
 address add {METADATA}/32 dev {BRIDGE}
 link set dev {BRIDGE} up
-route add blackhole {record['public']}
-""")
+route add blackhole {record["public"]}
+""",
+    )
     # Only the lab's own namespace forwards; the machine's settings stay as they are.
-    run("nsenter", f"--net=/run/netns/{lab.key}", "sh", "-c",
+    run(
+        "nsenter",
+        f"--net=/run/netns/{lab.key}",
+        "sh",
+        "-c",
         "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects; "
-        f"echo 0 > /proc/sys/net/ipv4/conf/{BRIDGE}/send_redirects")
-    run("ip", "-batch", "-", text=f"""\
-route add {record['vpc']} via {record['api']} dev {lab.key}
-route add {record['public']} via {record['api']} dev {lab.key}
-""")
-    nft(lab.key, f"""\
+        f"echo 0 > /proc/sys/net/ipv4/conf/{BRIDGE}/send_redirects",
+    )
+    run(
+        "ip",
+        "-batch",
+        "-",
+        text=f"""\
+route add {record["vpc"]} via {record["api"]} dev {lab.key}
+route add {record["public"]} via {record["api"]} dev {lab.key}
+""",
+    )
+    nft(
+        lab.key,
+        f"""\
 table ip lab {{
   map private {{ type ipv4_addr : ipv4_addr; }}
   map public {{ type ipv4_addr : ipv4_addr; }}
@@ -127,7 +153,7 @@ table ip lab {{
   }}
   chain leaving {{
     type nat hook postrouting priority 100;
-    ct status dnat ip saddr {record['vpc']} snat to ip saddr map @public
+    ct status dnat ip saddr {record["vpc"]} snat to ip saddr map @public
   }}
   chain passing {{
     type filter hook forward priority 0;
@@ -135,7 +161,8 @@ table ip lab {{
   }}
   chain reach {{ }}
 }}
-""")
+""",
+    )
 
 
 def remove(lab):
@@ -169,16 +196,30 @@ def make_port(lab, record, instance_id, address):
     remove_port(lab, instance_id)
     prefix = ipaddress.ip_network(record["vpc"]).prefixlen
     run("ip", "netns", "add", machine)
-    run("ip", "-netns", lab.key, "-batch", "-", text=f"""\
+    run(
+        "ip",
+        "-netns",
+        lab.key,
+        "-batch",
+        "-",
+        text=f"""\
 link add name {end} mtu {MTU} type veth peer name host0 mtu {MTU} address {mac(address)} netns {machine}
 link set dev {end} master {BRIDGE} up
-""")
-    run("ip", "-netns", machine, "-batch", "-", text=f"""\
+""",
+    )
+    run(
+        "ip",
+        "-netns",
+        machine,
+        "-batch",
+        "-",
+        text=f"""\
 link set dev lo up
 address add {address}/{prefix} dev host0
 link set dev host0 up
 route add default via {gateway(record)}
-""")
+""",
+    )
 
 
 def remove_port(lab, instance_id):

@@ -3,142 +3,16 @@
 `scripts/ec2-lab selftest`; under a minute.
 """
 
-import base64
-import json
 import os
-import re
 import signal
-import socket
-import subprocess
 import tempfile
-import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError, HTTPClientError
-
 from lab import base, cli, leftovers, network, place
+from lab.client import BLOCK, DEBIAN, Client, expect, permission, reaches, refused, until
 from lab.command import Failure, run
-
-DEBIAN = "/aws/service/debian/release/12/latest/amd64"
-BLOCK = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----\s+(.*?)-----END SSH HOST KEY KEYS-----", re.S)
-
-
-def expect(what, holds, seen=None):
-    if not holds:
-        raise Failure(f"selftest: not so: {what}" + (f"; seen: {seen!r}" if seen is not None else ""))
-
-
-def until(what, seconds, look):
-    """The first answer of `look` that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise Failure(f"selftest: not within {seconds} s: {what}")
-        time.sleep(0.1)
-
-
-def refused(code, function, **kwargs):
-    """The call must fail with this code."""
-    try:
-        function(**kwargs)
-    except ClientError as e:
-        expect(f"the error is {code}", e.response["Error"]["Code"] == code, e.response["Error"])
-        return e.response
-    raise Failure(f"selftest: {function.__name__} was to fail with {code}, and did not")
-
-
-class Client:
-    """A client of one lab."""
-
-    def __init__(self, record, folder):
-        self.record, self.folder = record, folder
-        self.key = folder / "key"
-        if not self.key.exists():
-            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
-        self.ec2 = self.service("ec2")
-
-    def service(self, name, key="lab", retries=1, timeout=20):
-        # An owned session: none is shared between labs and keys.
-        return boto3.session.Session().client(
-            name, endpoint_url=self.record["endpoint"], aws_access_key_id=key, aws_secret_access_key="lab",
-            region_name=place.REGION,
-            config=Config(retries={"total_max_attempts": retries}, proxies={}, read_timeout=timeout, connect_timeout=5),
-        )
-
-    def lab(self, method, path, body=None):
-        request = urllib.request.Request(
-            f"{self.record['endpoint']}/lab/{path}", method=method, data=None if body is None else json.dumps(body).encode())
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
-            return json.load(answer)
-
-    def prepare(self):
-        self.image = self.service("ssm").get_parameter(Name=DEBIAN)["Parameter"]["Value"]
-        self.ec2.import_key_pair(KeyName="selftest", PublicKeyMaterial=self.key.with_suffix(".pub").read_bytes())
-        self.group = self.ec2.create_security_group(GroupName="selftest", Description="selftest")["GroupId"]
-        self.allow(22, self.record["operator"] + "/32")
-
-    def allow(self, port, cidr):
-        self.ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[permission(port, cidr)])
-
-    def launch(self, name, **kwargs):
-        kwargs = {"ImageId": self.image, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro", "KeyName": "selftest",
-                  "SecurityGroupIds": [self.group], **kwargs}
-        tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}]
-        return self.ec2.run_instances(TagSpecifications=tags, **kwargs)["Instances"]
-
-    def instance(self, instance_id):
-        found = self.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
-        return found[0]["Instances"][0]
-
-    def state(self, instance_id):
-        return self.instance(instance_id)["State"]["Name"]
-
-    def wait(self, instance_id, state, seconds=25):
-        until(f"{instance_id} is {state}", seconds, lambda: self.state(instance_id) == state)
-        return self.instance(instance_id)
-
-    def host_keys(self, instance_id, seconds=30):
-        def look():
-            said = self.ec2.get_console_output(InstanceId=instance_id).get("Output", "")
-            return BLOCK.search(said)
-
-        lines = until(f"host keys on the console of {instance_id}", seconds, look)[1].splitlines()
-        return [" ".join(line.split()[:2]) for line in lines if line.strip()]
-
-    def ssh(self, address, keys, command, user="admin"):
-        known = self.folder / "known_hosts"
-        known.write_text("".join(f"{address} {key}\n" for key in keys))
-        done = subprocess.run(
-            ["ssh", "-F", "none", "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
-             "-o", "ConnectTimeout=5", "-o", "IdentitiesOnly=yes", "-i", self.key, f"{user}@{address}", command],
-            capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        expect(f"ssh {user}@{address} {command}", done.returncode == 0, done.stderr + done.stdout)
-        return done.stdout
-
-
-def permission(port, cidr=None, group=None):
-    entry = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
-    if cidr:
-        entry["IpRanges"] = [{"CidrIp": cidr}]
-    if group:
-        entry["UserIdGroupPairs"] = [{"GroupId": group}]
-    return entry
-
-
-def reaches(address, port, seconds=1.0):
-    try:
-        socket.create_connection((address, port), seconds).close()
-    except OSError:
-        return False
-    return True
+from lab.selftest_faults import faults, hanging, hidden, log_of_calls
 
 
 def launching(c):
@@ -153,7 +27,10 @@ def launching(c):
     disk = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 12, "Encrypted": True}}]
     two = c.launch("two", BlockDeviceMappings=disk)[0]["InstanceId"]
     found = c.ec2.describe_instances(Filters=[{"Name": "client-token", "Values": ["token-1"]}])["Reservations"]
-    expect("the filter client-token finds it", [i["InstanceId"] for r in found for i in r["Instances"]] == [first["InstanceId"]])
+    expect(
+        "the filter client-token finds it",
+        [i["InstanceId"] for r in found for i in r["Instances"]] == [first["InstanceId"]],
+    )
     one = c.wait(first["InstanceId"], "running")
     expect("it shows its token", one["ClientToken"] == "token-1")
     keys = c.host_keys(one["InstanceId"])
@@ -161,7 +38,10 @@ def launching(c):
     until("its user data ran", 20, lambda: "ran" in c.ssh(one["PrivateIpAddress"], keys, "ls /run"))
     for address in [one["PrivateIpAddress"], one["PublicIpAddress"]]:
         expect("sudo works", c.ssh(address, keys, "sudo id -u").strip() == "0")
-    expect("it has its name", c.ssh(one["PrivateIpAddress"], keys, "hostname").strip() == "ip-" + one["PrivateIpAddress"].replace(".", "-"))
+    expect(
+        "it has its name",
+        c.ssh(one["PrivateIpAddress"], keys, "hostname").strip() == "ip-" + one["PrivateIpAddress"].replace(".", "-"),
+    )
     return one["InstanceId"], keys, two
 
 
@@ -184,7 +64,17 @@ def metadata(c, instance_id, keys):
         curl -sf -H "X-aws-ec2-metadata-token: $token" $at/meta-data/iam/security-credentials/selftest | grep -c ASIA
         curl -sf -H "X-aws-ec2-metadata-token: $token" $at/user-data | head -1"""
     said = c.ssh(instance["PrivateIpAddress"], keys, script).split("\n")
-    wanted = ["401", instance_id, instance["PrivateIpAddress"], instance["PublicIpAddress"], place.REGION, "selftest", c.image, "1", "#cloud-config"]
+    wanted = [
+        "401",
+        instance_id,
+        instance["PrivateIpAddress"],
+        instance["PublicIpAddress"],
+        place.REGION,
+        "selftest",
+        c.image,
+        "1",
+        "#cloud-config",
+    ]
     expect("the metadata are right", said[:9] == wanted, said)
 
 
@@ -233,7 +123,10 @@ def lives(c, one, keys, two):
     expect("its public address is another", after["PublicIpAddress"] != before["PublicIpAddress"])
     until("it answers", 20, lambda: reaches(after["PublicIpAddress"], 22))
     c.ssh(after["PublicIpAddress"], keys, "test -e /var/lib/kept")
-    expect("the console of this start has no keys", not BLOCK.search(c.ec2.get_console_output(InstanceId=one).get("Output", "")))
+    expect(
+        "the console of this start has no keys",
+        not BLOCK.search(c.ec2.get_console_output(InstanceId=one).get("Output", "")),
+    )
     disks = {m["Ebs"]["VolumeId"] for i in [one, two] for m in c.instance(i)["BlockDeviceMappings"]}
     c.ec2.terminate_instances(InstanceIds=[one, two])
     expect("it is shutting down", c.state(one) == "shutting-down", c.state(one))
@@ -242,9 +135,20 @@ def lives(c, one, keys, two):
         expect("it has no address any more", "PrivateIpAddress" not in gone, gone.get("PrivateIpAddress"))
     left = {v["VolumeId"] for v in c.ec2.describe_volumes()["Volumes"]}
     expect("no volume is left", disks and not disks & left, disks & left)
-    expect("no interface is left", not c.ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [one, two]}])["NetworkInterfaces"])
-    refused("IdempotentInstanceTerminated", c.launch, name="one", ClientToken="token-1", MetadataOptions={"HttpTokens": "required"},
-            UserData="#cloud-config\nruncmd: [[touch, /run/user-data-ran]]\n")
+    expect(
+        "no interface is left",
+        not c.ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [one, two]}])[
+            "NetworkInterfaces"
+        ],
+    )
+    refused(
+        "IdempotentInstanceTerminated",
+        c.launch,
+        name="one",
+        ClientToken="token-1",
+        MetadataOptions={"HttpTokens": "required"},
+        UserData="#cloud-config\nruncmd: [[touch, /run/user-data-ran]]\n",
+    )
 
 
 def said(c, address, keys, command):
@@ -254,102 +158,6 @@ def said(c, address, keys, command):
         return None
 
 
-def log_of_calls(c):
-    c.lab("DELETE", "calls")
-    c.ec2.describe_instances(Filters=[{"Name": "tag:Name", "Values": ["x"]}])
-    refused("InvalidInstanceID.NotFound", c.ec2.describe_instances, InstanceIds=["i-00000000000000000"])
-    seen = c.lab("GET", "calls")
-    expect("two calls are noted", [(s["n"], s["service"], s["action"], s["status"]) for s in seen]
-           == [(1, "ec2", "DescribeInstances", 200), (2, "ec2", "DescribeInstances", 400)], seen)
-    expect("with parameters and error", seen[0]["params"]["Filter.1.Value.1"] == "x" and seen[1]["error"] == "InvalidInstanceID.NotFound", seen)
-
-
-def faults(c):
-    """Each kind of rule."""
-    def put(*rules):
-        c.lab("DELETE", "calls")
-        c.lab("PUT", "faults", list(rules))
-
-    put({"kind": "error", "action": "DescribeInstances", "code": "RequestLimitExceeded", "after": 1, "times": 2})
-    c.ec2.describe_instances()
-    for _ in range(2):
-        answer = refused("RequestLimitExceeded", c.ec2.describe_instances)
-        expect("its status", answer["ResponseMetadata"]["HTTPStatusCode"] == 503)
-    c.ec2.describe_instances()
-    put({"kind": "error", "action": "*", "code": "InternalError", "status": 500, "message": "as <planned>"})
-    for service, function in [("ec2", "describe_vpcs"), ("iam", "list_roles"), ("autoscaling", "describe_auto_scaling_groups"), ("sts", "get_caller_identity")]:
-        answer = refused("InternalError", getattr(c.service(service), function))
-        expect("its message", answer["Error"]["Message"] == "as <planned>", answer["Error"])
-    refused("InternalError", c.service("ssm").get_parameter, Name=DEBIAN)
-    put({"kind": "error", "code": "RequestLimitExceeded", "n": 2})
-    c.ec2.describe_vpcs()
-    refused("RequestLimitExceeded", c.ec2.describe_vpcs)
-    c.ec2.describe_vpcs()
-    put({"kind": "delay", "action": "DescribeVpcs", "delay": 0.4, "times": 1}, {"kind": "skew", "skew": -900})
-    began = time.monotonic()
-    date = c.ec2.describe_vpcs()["ResponseMetadata"]["HTTPHeaders"]["date"]
-    expect("it waited", time.monotonic() - began >= 0.4)
-    late = time.time() - time.mktime(time.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")) + time.timezone
-    expect("its clock is another", 890 < late < 910, late)
-    put({"kind": "drop", "action": "DescribeVpcs", "times": 1})
-    try:
-        c.ec2.describe_vpcs()
-    except HTTPClientError:
-        pass
-    else:
-        raise Failure("selftest: a dropped call was answered")
-    c.ec2.describe_vpcs()
-    try:
-        c.lab("PUT", "faults", [{"kind": "no-such"}])
-    except urllib.error.HTTPError as e:
-        expect("a wrong rule is refused in words", "no-such" in e.read().decode())
-    else:
-        raise Failure("selftest: a wrong rule was taken")
-    c.lab("DELETE", "faults")
-
-
-def hidden(c):
-    c.lab("PUT", "faults", [{"kind": "hide", "action": "DescribeInstances", "younger": 30, "times": 2}, {"kind": "no-boot", "name": "never", "times": 1}])
-    young = c.launch("never")[0]["InstanceId"]
-    refused("InvalidInstanceID.NotFound", c.ec2.describe_instances, InstanceIds=[young])
-    expect("it is not listed", young not in json.dumps(c.ec2.describe_instances(), default=str))
-    expect("and then it is", c.state(young) == "pending")
-    time.sleep(1)
-    expect("it never boots", c.state(young) == "pending")
-    c.ec2.terminate_instances(InstanceIds=[young])
-    c.lab("DELETE", "faults")
-    return young
-
-
-def hanging(c):
-    """Held before and after it was executed; a held call whose client has gone is not executed."""
-    c.lab("DELETE", "calls")
-    for when, executed in [("before", False), ("after", True)]:
-        c.lab("PUT", "faults", [{"kind": f"hang-{when}", "action": "CreateSecurityGroup", "times": 1}])
-        impatient = c.service("ec2", timeout=0.5)
-        try:
-            impatient.create_security_group(GroupName=f"hung-{when}", Description="x")
-        except HTTPClientError:
-            pass
-        else:
-            raise Failure("selftest: a held call was answered")
-        hung = c.lab("GET", "hung?wait=5")
-        expect("it is held", [(h["action"], h["when"]) for h in hung] == [("CreateSecurityGroup", when)], hung)
-        c.lab("POST", "release")
-        time.sleep(0.1)
-        found = c.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"hung-{when}"]}])["SecurityGroups"]
-        expect(f"held {when}: executed is {executed}", bool(found) == executed, found)
-    c.lab("PUT", "faults", [{"kind": "hang-before", "action": "DescribeVpcs", "times": 1}])
-    answers = []
-    caller = threading.Thread(target=lambda: answers.append(c.ec2.describe_vpcs()))
-    caller.start()
-    c.lab("GET", "hung?wait=5")
-    c.lab("POST", "release")
-    caller.join(5)
-    expect("a released call is answered to who waits", bool(answers))
-    c.lab("DELETE", "faults")
-
-
 def keys_with_a_meaning(c):
     refused("RequestExpired", c.service("ec2", "expired").describe_instances)
     refused("ExpiredToken", c.service("sts", "expired").get_caller_identity)
@@ -357,7 +165,9 @@ def keys_with_a_meaning(c):
     refused("InvalidClientTokenId", c.service("iam", "invalid").list_roles)
     denied = c.service("ec2", "denied")
     denied.describe_instances()
-    answer = refused("UnauthorizedOperation", denied.run_instances, ImageId=c.image, MinCount=1, MaxCount=1, DryRun=True)
+    answer = refused(
+        "UnauthorizedOperation", denied.run_instances, ImageId=c.image, MinCount=1, MaxCount=1, DryRun=True
+    )
     expect("it names the action", "ec2:RunInstances" in answer["Error"]["Message"], answer["Error"])
     refused("AccessDenied", c.service("iam", "denied").create_role, RoleName="x", AssumeRolePolicyDocument="{}")
 
@@ -380,11 +190,18 @@ def refusals(c):
 def scaling(c):
     """Auto Scaling's instances have hosts too."""
     scaling = c.service("autoscaling")
-    scaling.create_launch_configuration(LaunchConfigurationName="x", ImageId=c.image, InstanceType="t3.micro", SecurityGroups=[c.group], KeyName="selftest")
+    scaling.create_launch_configuration(
+        LaunchConfigurationName="x",
+        ImageId=c.image,
+        InstanceType="t3.micro",
+        SecurityGroups=[c.group],
+        KeyName="selftest",
+    )
     subnet = c.ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-    scaling.create_auto_scaling_group(AutoScalingGroupName="x", LaunchConfigurationName="x", MinSize=1, MaxSize=1, VPCZoneIdentifier=subnet)
-    instance_id = scaling.describe_auto_scaling_groups()["AutoScalingGroups"][0]["Instances"][0]["InstanceId"]
-    return instance_id
+    scaling.create_auto_scaling_group(
+        AutoScalingGroupName="x", LaunchConfigurationName="x", MinSize=1, MaxSize=1, VPCZoneIdentifier=subnet
+    )
+    return scaling.describe_auto_scaling_groups()["AutoScalingGroups"][0]["Instances"][0]["InstanceId"]
 
 
 def boot_faults(c):
@@ -480,7 +297,7 @@ def steps(one, two, folder, step):
     booted_faults(c, deaf, mute, scaled)
     step("hosts without sshd and console, Auto Scaling")
     expect("the other lab's host runs", bool(d.host_keys(other)))
-    server = [p for p in leftovers.in_groups(one.key, "server")]
+    server = list(leftovers.in_groups(one.key, "server"))
     for pid in server:
         os.kill(pid, signal.SIGKILL)
     end(one)

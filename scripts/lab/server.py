@@ -6,11 +6,21 @@ It runs in the lab's network namespace. Its state is in memory: when it ends, th
 import os
 
 # Read by moto when it is imported: refuse what EC2 refuses.
-for switch in ["MOTO_ENABLE_KEYPAIR_VALIDATION", "MOTO_ENABLE_AMI_VALIDATION", "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION"]:
+for switch in [
+    "MOTO_ENABLE_KEYPAIR_VALIDATION",
+    "MOTO_ENABLE_AMI_VALIDATION",
+    "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION",
+]:
     os.environ[switch] = "true"
 # No prompt to look for real credentials or a real network.
-os.environ.update(AWS_ACCESS_KEY_ID="lab", AWS_SECRET_ACCESS_KEY="lab", AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
+os.environ.update(
+    AWS_ACCESS_KEY_ID="lab",
+    AWS_SECRET_ACCESS_KEY="lab",
+    AWS_DEFAULT_REGION="us-east-1",
+    AWS_EC2_METADATA_DISABLED="true",
+)
 
+import contextlib
 import logging
 import socket
 import sys
@@ -20,7 +30,7 @@ from email.utils import formatdate
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from lab import calls, credentials, errors, faults, images, instances, network, place
+from lab import calls, credentials, ec2, errors, faults, images, instances, network, place
 from lab.control import Control
 from lab.imds import Metadata
 
@@ -93,10 +103,8 @@ class Api:
 def hang_up(environ):
     connection = environ.get("werkzeug.socket")
     if connection:
-        try:
+        with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 class Quiet(WSGIRequestHandler):
@@ -128,14 +136,14 @@ def main(name):
 
     plan, held, call_log = faults.Plan(), faults.Held(), calls.Log()
     lab_instances = instances.Instances(lab, record, plan)
-    instances.install(lab_instances)
+    ec2.install(lab_instances)
 
     from moto.ec2.models import ec2_backends
     from moto.ssm.models import ssm_backends
 
-    ec2 = ec2_backends[credentials.ACCOUNT][place.REGION]
-    instances.settle(lab_instances, ec2)
-    images.register(ec2, ssm_backends[credentials.ACCOUNT][place.REGION])
+    backend = ec2_backends[credentials.ACCOUNT][place.REGION]
+    ec2.settle(lab_instances, backend)
+    images.register(backend, ssm_backends[credentials.ACCOUNT][place.REGION])
 
     class Handler(MotoRequestHandler, Quiet):
         protocol_version = "HTTP/1.1"
