@@ -77,7 +77,8 @@ def ensure(say):
                 leftovers.remove_tree(left)
             partial = place.BASES / f"{PARTIAL}{RECIPE}-{os.getpid()}"
             build(partial, say)
-            os.sync()
+            # Whole on the disk before it has its name: a power cut must not leave a tree with holes.
+            run("sync", "--file-system", partial)
             partial.rename(tree())
             say(f"the base tree is built: {tree()}")
     return tree()
@@ -96,6 +97,10 @@ def build(partial, say):
             command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT}
         )
     if done.returncode != 0:
+        # What dpkg said is in a log of its own, which goes with the tree.
+        inner = partial / "debootstrap/debootstrap.log"
+        with open(log, "a") as out:
+            out.write(inner.read_text(errors="replace")[-20000:] if inner.exists() else "")
         last = "\n".join(log.read_text(errors="replace").splitlines()[-6:])
         leftovers.remove_tree(partial)
         raise Failure(f"debootstrap failed with {done.returncode}; it said:\n{last}\nThe whole of it: {log}")

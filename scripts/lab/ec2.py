@@ -46,8 +46,8 @@ def install(lab_instances):
     self = lab_instances
 
     # Public addresses of the lab's range, where moto makes them up.
-    elastic_network_interfaces.random_public_ip = lambda: next(self.addresses)
-    elastic_ip_addresses.random_ip = lambda: next(self.addresses)
+    elastic_network_interfaces.random_public_ip = self.next_public
+    elastic_ip_addresses.random_ip = self.next_public
     # moto knows fewer filters of DescribeInstances.
     moto_utils.filter_dict_attribute_mapping.update(
         {
@@ -163,10 +163,15 @@ def install_launch(self):
             reservation = moto_run(backend, image_id, count, user_data, security_group_names, **kwargs)
         except StopIteration:
             raise full(subnet) from None
+        kept = {
+            int(n.get("DeviceIndex") or 0) for n in kwargs.get("nics") or [] if n.get("DeleteOnTermination") is False
+        }
         for instance in reservation.instances:
-            for nic in instance.nics.values():
+            for number, nic in instance.nics.items():
                 # The default for an interface that was made by the launch; moto leaves them behind.
-                nic.delete_on_termination = True
+                nic.delete_on_termination = number not in kept
+            # Those that were given with an interface, or the default group, are the instance's as well.
+            instance.security_groups = instance.security_groups or list(instance.nics[0]._group_set)
             self.launched(instance)
         return reservation
 
@@ -293,6 +298,12 @@ def check_launch(self, backend, image_id, count, kwargs):
     return subnet
 
 
+def hide(name, instead, *states):
+    """An instance in these states shows this instead of a property."""
+    shown = getattr(Instance, name).fget
+    setattr(Instance, name, property(lambda instance: instead if instance.state in states else shown(instance)))
+
+
 def install_views(self):
     """What DescribeInstances, GetConsoleOutput and DeleteSecurityGroup say."""
 
@@ -322,21 +333,13 @@ def install_views(self):
 
     EC2Backend.all_reservations = all_reservations
 
-    # A terminated instance has no addresses any more.
-    for name, gone in [
-        ("network_interfaces", []),
-        ("private_ip_address", None),
-        ("private_ip", None),
-        ("private_dns_name", ""),
-    ]:
-        shown = getattr(Instance, name).fget
-        setattr(
-            Instance,
-            name,
-            property(
-                lambda instance, shown=shown, gone=gone: gone if instance.state == "terminated" else shown(instance)
-            ),
-        )
+    # A terminated instance has no addresses any more, a new one has no public address yet.
+    hide("network_interfaces", [], "terminated")
+    hide("private_ip_address", None, "terminated")
+    hide("private_ip", None, "terminated")
+    hide("private_dns_name", "", "terminated")
+    hide("public_ip_address", None, "terminated", "pending")
+    hide("public_dns_name", "", "terminated", "pending")
 
     moto_delete = EC2Backend.delete_security_group
 

@@ -4,6 +4,7 @@ How the API's calls come here is `ec2`'s.
 """
 
 import base64
+import collections
 import functools
 import ipaddress
 import logging
@@ -51,7 +52,8 @@ class Instances:
         self.tokens = {}
         # Set for a call from which young instances are hidden: the age in seconds.
         self.hidden = threading.local()
-        self.addresses = self.public_addresses()
+        # The first few of the range are the lab's own.
+        self.public = collections.deque(list(ipaddress.ip_network(record["public"]).hosts())[8:])
         self.applied = {}
         self.translated = None
         # Rules are made and applied by one at a time, so that an older set never replaces a newer one.
@@ -59,19 +61,14 @@ class Instances:
 
     # ---- addresses
 
-    def public_addresses(self):
-        """Each next one is another: an address that was given back is not had again at once."""
-        pool = list(ipaddress.ip_network(self.record["public"]).hosts())[7:]
-        at = 0
-        while True:
-            used = self.used_public()
-            for _ in pool:
-                at = (at + 1) % len(pool)
-                if str(pool[at]) not in used:
-                    break
-            else:
-                raise EC2ClientError("InsufficientAddressCapacity", "The lab has no public address left")
-            yield str(pool[at])
+    def next_public(self):
+        """Another one each time: an address that was given back is not had again at once."""
+        used = self.used_public()
+        for _ in range(len(self.public)):
+            self.public.rotate(-1)
+            if str(self.public[0]) not in used:
+                return str(self.public[0])
+        raise EC2ClientError("InsufficientAddressCapacity", "The lab has no public address left")
 
     def used_public(self):
         if not self.backend:

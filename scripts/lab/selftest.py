@@ -21,6 +21,7 @@ def launching(c):
     wanted = {"ClientToken": "token-1", "UserData": data, "MetadataOptions": {"HttpTokens": "required"}}
     first = c.launch("one", **wanted)[0]
     expect("a new instance is pending", first["State"]["Name"] == "pending", first["State"])
+    expect("it has no public address yet", not first.get("PublicIpAddress"), first.get("PublicIpAddress"))
     again = c.launch("one", **wanted)[0]
     expect("the same token gives the same instance", again["InstanceId"] == first["InstanceId"])
     refused("IdempotentParameterMismatch", c.launch, name="one", **{**wanted, "InstanceType": "t3.small"})
