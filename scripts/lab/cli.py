@@ -68,9 +68,9 @@ def up(args):
         print(f"""\
 
 # What to try, in a shell that took these lines over: eval "$(scripts/ec2-lab env{name})"
-#   clusterctl up -f cluster.toml                     with provider = "aws"
+#   clusterctl up -f cluster.toml
 #   aws ec2 describe-images --owners 136693071363
-#   curl {record["endpoint"]}/lab/hosts               the hosts that there are
+#   curl {record["endpoint"]}/lab/hosts        # the hosts that there are
 #   scripts/ec2-lab down{name}
 # Allow {record["operator"]}/32 in security groups: as this address the hosts see you.""")
 

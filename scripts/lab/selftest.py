@@ -256,12 +256,14 @@ def main(name):
     def step(text):
         print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
 
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            steps(one, two, Path(folder), step)
-    finally:
-        for lab in [one, two]:
-            end(lab)
+    # One at a time: its labs always have the same names.
+    with place.lock(place.LABS / ".selftest.running", lambda: cli.say("waiting for another self-test")):
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                steps(one, two, Path(folder), step)
+        finally:
+            for lab in [one, two]:
+                end(lab)
     expect("nothing is left", not on_the_machine(one, two), on_the_machine(one, two))
     step("nothing is left; all is as it should be")
 
