@@ -1,6 +1,6 @@
 """The fault plan: rules that say which calls fail, wait, vanish or answer what is not so, and which hosts do not boot.
 
-A rule is a JSON object; `KINDS` and `KEYS` say what it may hold. Rules are tried in order: waits add up, the first
+A rule is a JSON object; `KINDS` and `CHOOSING` say what it may hold. Rules are tried in order: waits add up, the first
 other rule that fits decides.
 """
 
@@ -21,24 +21,12 @@ KINDS = {
     "no-sshd": (set(), {"name"}),
     "no-console": (set(), {"name"}),
     "slow-boot": ({"delay"}, {"name"}),
+    "dies": (set(), {"name", "code", "message"}),
 }
-BOOT = {"no-boot", "no-sshd", "no-console", "slow-boot"}
-KEYS = {
-    "kind",
-    "action",
-    "service",
-    "n",
-    "after",
-    "times",
-    "seconds",
-    "code",
-    "message",
-    "status",
-    "delay",
-    "younger",
-    "skew",
-    "name",
-}
+BOOT = {"no-boot", "no-sshd", "no-console", "slow-boot", "dies"}
+# The keys that choose calls; any kind may have them.
+CHOOSING = {"kind", "action", "service", "params", "n", "after", "times", "seconds"}
+NUMBERS = {"n", "after", "times", "seconds", "status", "delay", "younger", "skew"}
 
 # What AWS answers with these codes; 400 for all others.
 STATUS = {
@@ -69,14 +57,15 @@ class Rule:
         if kind not in KINDS:
             raise Wrong(f"kind {kind!r}: use one of {', '.join(KINDS)}")
         needed, extra = KINDS[kind]
-        common = {"kind", "action", "service", "n", "after", "times", "seconds"}
-        if wrong := set(given) - needed - extra - common:
+        if wrong := set(given) - needed - extra - CHOOSING:
             raise Wrong(f"a rule of kind {kind} has no {', '.join(sorted(wrong))}")
         if missing := {k for k in needed if given.get(k) is None}:
             raise Wrong(f"a rule of kind {kind} needs {', '.join(sorted(missing))}")
-        for key in {"n", "after", "times", "seconds", "status", "delay", "younger", "skew"} & set(given):
+        for key in NUMBERS & set(given):
             if given[key] is not None and not isinstance(given[key], (int, float)):
                 raise Wrong(f"{key} is a number, not {given[key]!r}")
+        if not isinstance(given.get("params") or {}, dict):
+            raise Wrong(f"params is an object of names and patterns, not {given['params']!r}")
         self.given, self.kind = given, kind
         self.put = time.monotonic()
         self.seen = self.applied = 0
@@ -84,12 +73,15 @@ class Rule:
     def __getitem__(self, key):
         return self.given.get(key)
 
-    def applies(self, action, service, n):
+    def applies(self, call):
         """Does it apply to this call? Each call is to be asked once, for it counts them."""
         wanted = self["action"] or "*"
-        if not fnmatch.fnmatchcase(action, wanted) or (self["service"] or service) != service:
+        if not fnmatch.fnmatchcase(call.action, wanted) or (self["service"] or call.service) != call.service:
             return False
-        if self["n"] is not None and self["n"] != n:
+        for name, pattern in (self["params"] or {}).items():
+            if not fnmatch.fnmatchcase(str(call.params.get(name, "")), str(pattern)):
+                return False
+        if self["n"] is not None and self["n"] != call.n:
             return False
         return self.counts()
 
@@ -134,7 +126,7 @@ class Plan:
                 if rule.kind in BOOT:
                     continue
                 adds = rule.kind in ("delay", "skew")
-                if (adds or not decided) and rule.applies(call.action, call.service, call.n):
+                if (adds or not decided) and rule.applies(call):
                     chosen.append(rule)
                     decided = decided or not adds
         return chosen

@@ -147,6 +147,9 @@ class Instances:
         faults, host = self.boot_faults.get(instance.id, {}), self.hosts[instance.id]
         if "no-boot" in faults:
             return
+        if dies := faults.get("dies"):
+            self.die(instance, dies)
+            return
         began = time.monotonic()
         if slow := faults.get("slow-boot"):
             time.sleep(slow["delay"])
@@ -164,6 +167,13 @@ class Instances:
         with self.lock:
             if instance.state == "pending":
                 instance._state = instances.InstanceState(*RUNNING)
+
+    def die(self, instance, rule):
+        """As EC2 ends a launch that it accepted and cannot carry out."""
+        time.sleep(PENDING_SECONDS)
+        code = rule["code"] or "Server.InternalError"
+        instance.state_reason = instances.StateReason(f"{code}: {rule['message'] or 'Internal error on launch'}", code)
+        self.terminate(instance)
 
     def seed(self, instance, upper):
         pair = self.backend.key_pairs.get(instance.key_name)

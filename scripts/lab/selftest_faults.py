@@ -56,6 +56,19 @@ def faults(c):
     c.ec2.describe_vpcs()
     refused("RequestLimitExceeded", c.ec2.describe_vpcs)
     c.ec2.describe_vpcs()
+    put(
+        {
+            "kind": "error",
+            "action": "RunInstances",
+            "code": "InsufficientInstanceCapacity",
+            "params": {"InstanceType": "t3.*"},
+        }
+    )
+    refused("InsufficientInstanceCapacity", c.launch, name="x")
+    refused("DryRunOperation", c.launch, name="x", InstanceType="m5.large", DryRun=True)
+    put({"kind": "dies", "name": "dies", "code": "Client.InternalError"})
+    dead = c.wait(c.launch("dies")[0]["InstanceId"], "terminated")
+    expect("it says of what", dead["StateReason"]["Code"] == "Client.InternalError", dead["StateReason"])
     put({"kind": "delay", "action": "DescribeVpcs", "delay": 0.4, "times": 1}, {"kind": "skew", "skew": -900})
     began = time.monotonic()
     date = c.ec2.describe_vpcs()["ResponseMetadata"]["HTTPHeaders"]["date"]
