@@ -1,0 +1,46 @@
+"""What lies in a host's own layer before its first boot: cloud-init's seed and configuration, and its names."""
+
+import json
+import secrets
+
+
+def login(image_name):
+    """The user that an AMI of this name lets in."""
+    name = (image_name or "").lower()
+    if name.startswith("debian"):
+        return "admin"
+    if "ubuntu" in name:
+        return "ubuntu"
+    return "ec2-user"
+
+
+def write(upper, *, instance_id, hostname, address, user, user_data, keys, sshd=True):
+    """Made once; a stopped host keeps it. `upper` is the host's layer over the base tree."""
+
+    def put(path, data, mode=0o644):
+        target = upper / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data if isinstance(data, bytes) else data.encode())
+        target.chmod(mode)
+
+    put("etc/hostname", f"{hostname}\n")
+    put("etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{address} {hostname}.ec2.internal {hostname}\n")
+    put("etc/machine-id", f"{secrets.token_hex(16)}\n", 0o444)
+    # JSON is YAML.
+    meta = {"instance-id": instance_id, "local-hostname": f"{hostname}.ec2.internal", "public-keys": keys}
+    put("var/lib/cloud/seed/nocloud/meta-data", json.dumps(meta), 0o600)
+    put("var/lib/cloud/seed/nocloud/user-data", user_data or b"#cloud-config\n{}\n", 0o600)
+    default_user = {
+        "name": user,
+        "gecos": user,
+        "lock_passwd": True,
+        "shell": "/bin/bash",
+        "groups": ["adm"],
+        "sudo": ["ALL=(ALL) NOPASSWD:ALL"],
+    }
+    put("etc/cloud/cloud.cfg.d/90-host.cfg", json.dumps({"system_info": {"default_user": default_user}}))
+    if not sshd:
+        units = upper / "etc/systemd/system"
+        units.mkdir(parents=True, exist_ok=True)
+        for unit in ["ssh.service", "ssh.socket", "sshd.service"]:
+            (units / unit).symlink_to("/dev/null")
