@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use super::context::spec_or_default;
 use super::paths::Paths;
 use super::{Global, exit};
-use crate::core::ec2::{policy, ports};
+use crate::core::ec2::policy;
 use crate::model::spec::ProviderSpec;
 
 /// Print an IAM policy or the table of ports as JSON, to review or to hand to Terraform
@@ -36,7 +36,7 @@ pub fn run(global: &Global, args: &PolicyArgs) -> Result<u8> {
     let text = match args.which {
         // Without a region the condition would be empty, and an empty one grants nothing.
         Which::Iam => policy::instance_policy(region.as_deref().unwrap_or("*")),
-        Which::Ports => ports::document(&spec.cluster, ec2.map_or(&[], |ec2| &ec2.ssh_from), &spec.services),
+        Which::Ports => policy::ports_document(&spec.cluster, ec2.map_or(&[], |ec2| &ec2.ssh_from), &spec.services),
         Which::Operator => policy::operator_policy(&spec.cluster, region.as_deref(), None),
     };
     global.ui().data(&text)?;

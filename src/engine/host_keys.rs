@@ -32,8 +32,10 @@ pub async fn learn(
 }
 
 async fn one(mut host: Host, cloud: &dyn Cloud, connector: &dyn Connector, deadline: Instant, events: &Events) -> Host {
-    if connector.knows(&host) {
-        return host;
+    match connector.knows(&host) {
+        Ok(false) => {}
+        // What cannot be read is told by whoever connects.
+        Ok(true) | Err(_) => return host,
     }
     events.began(Some(&host.name), Doing::HostKeys);
     let mut pause = FIRST_PAUSE;
@@ -46,6 +48,9 @@ async fn one(mut host: Host, cloud: &dyn Cloud, connector: &dyn Connector, deadl
             }
         }
         if !host.host_keys.is_empty() {
+            if let Err(error) = cloud.remember_host_keys(&host.id, &host.host_keys).await {
+                events.warn(Some(&host.name), format!("its keys are known here only: {}", super::failure::chain(&error)));
+            }
             events.ended(Some(&host.name), Doing::HostKeys, false);
             return host;
         }

@@ -133,6 +133,10 @@ pub mod tag {
     /// Who can log in, as far as the image's name tells.
     pub const USER: &str = "clusterctl:user";
 
+    /// A public SSH host key, as the console told it at the first boot: later consoles are silent, other laptops
+    /// ask too.
+    pub const HOST_KEY: &str = "clusterctl:host-key";
+
     pub const LAUNCHED: &str = "launched";
     pub const JOINED: &str = "joined";
 }

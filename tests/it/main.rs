@@ -2,7 +2,9 @@
 
 mod cli;
 mod e2e;
+mod ec2;
 mod floors;
+mod lab;
 mod programs;
 mod remote;
 mod sandbox;

@@ -140,7 +140,7 @@ fn user(section: &Section<'_>) -> Option<String> {
 
 fn ssh(file: &Section<'_>) -> SshSpec {
     let section = file.section("ssh", "[ssh]");
-    let ssh = SshSpec {
+    let ssh = SshSpec { bastion: None,
         user: user(&section),
         port: section.port("port", "22"),
         key: folder(&section, "key", "~/.ssh/id_ed25519"),

@@ -154,6 +154,11 @@ pub trait Cloud: Send + Sync {
         false
     }
 
+    /// Keeps what the console told once where every operator finds it: in `Host::host_keys` from now on.
+    async fn remember_host_keys(&self, _id: &HostId, _keys: &[String]) -> Result<(), CloudError> {
+        Ok(())
+    }
+
     /// The instances that may be the leader, for `core::ec2::discover` to decide.
     async fn leaders(&self) -> Result<Vec<Candidate>, CloudError> {
         Ok(self.list().await?.iter().map(Candidate::of_host).collect())

@@ -46,13 +46,14 @@ impl Ec2 {
             Some(_) => instance.host_name().unwrap_or_else(|| one.name.clone()),
             None => one.name.clone(),
         };
+        // First, since the operator's policy lets only instances of the cluster be changed.
+        if !instance.tags.contains_key(tag::CLUSTER) {
+            self.tag_joined(&instance.id, name.as_str()).await?;
+        }
         let ground = self.ground().await?;
         let [all, _] = self.group_names();
         if let Some(group) = ground.groups.get(&all).filter(|_| instance.vpc.as_ref() == Some(&ground.subnets[0].vpc)) {
             self.add_group(&instance, &group.id).await?;
-        }
-        if !instance.tags.contains_key(tag::CLUSTER) {
-            self.tag_joined(&instance.id, name.as_str()).await?;
         }
         self.host_of(&self.instance(&instance.id).await?)
     }

@@ -179,7 +179,8 @@ impl Ec2 {
                 user,
                 bastion: self.ssh.bastion.clone(),
             },
-            host_keys: Vec::new(),
+            // Whoever connects reads it strictly: what is no key is none.
+            host_keys: instance.tags.get(tag::HOST_KEY).into_iter().cloned().collect(),
             tags: instance.tags.clone(),
         })
     }

@@ -175,6 +175,14 @@ impl Cloud for Ec2 {
         true
     }
 
+    async fn remember_host_keys(&self, id: &HostId, keys: &[String]) -> Result<(), CloudError> {
+        // A tag holds 256 characters: an ed25519 key fits, and is what every image of today has.
+        match keys.iter().find(|key| key.starts_with("ssh-ed25519 ") && key.len() <= 256) {
+            Some(key) => self.tag(&id.0, &[(tag::HOST_KEY, key)]).await,
+            None => Ok(()),
+        }
+    }
+
     async fn leaders(&self) -> Result<Vec<Candidate>, CloudError> {
         self.candidates().await
     }
