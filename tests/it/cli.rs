@@ -79,6 +79,12 @@ fn an_empty_cache() {
 }
 
 #[test]
+fn pruning_an_empty_cache() {
+    insta::assert_snapshot!(in_empty(&["artifacts", "prune"]));
+    insta::assert_snapshot!("pruning_an_empty_cache_json", in_empty(&["artifacts", "prune", "--output", "json"]));
+}
+
+#[test]
 fn an_archive_of_no_known_name() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("consul.zip"), "x").unwrap();
