@@ -1,10 +1,12 @@
 //! Parses the command line, sets up tracing, and turns what comes back into an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clusterctl::cli::{Cli, exit, hints};
-use clusterctl::ui::Ui;
+use clusterctl::ui::progress::{LogFile, system_clock};
+use clusterctl::ui::{Ui, error, style};
 use tracing_subscriber::EnvFilter;
 
 /// Libraries that sign requests or carry them.
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     };
     let ui = cli.global.ui();
     trace(cli.global.verbose, &ui);
+    let log_file = cli.global.log_file.clone();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -39,13 +42,24 @@ fn main() -> ExitCode {
     let code = match runtime.block_on(cli.run()) {
         Ok(code) => code,
         Err(error) => {
-            ui.error(error.as_ref(), hints::hint(&error).as_deref());
+            let hint = hints::hint(&error);
+            ui.error(error.as_ref(), hint.as_deref());
+            if let Some(path) = log_file {
+                log(&path, &error, hint.as_deref());
+            }
             hints::code(&error)
         }
     };
     // A blocking thread that waits for a dead host must not hold up the end.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// The log's last lines say why the command ended. A log that cannot be written has been told of already.
+fn log(path: &Path, error: &anyhow::Error, hint: Option<&str>) {
+    if let Ok(log) = LogFile::append(path, system_clock()) {
+        log.line(&style::strip(&error::text(&error::chain(error.as_ref()), hint)));
+    }
 }
 
 /// `-vv` shows what clusterctl itself does, `-vvv` its libraries too; `RUST_LOG` says it more finely.

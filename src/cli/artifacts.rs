@@ -8,7 +8,8 @@ use super::paths::Paths;
 use super::{Global, exit};
 use crate::model::artifact::{Arch, ArtifactId, Sha256};
 use crate::model::version::Versions;
-use crate::ui::render::ArtifactsReport;
+use crate::ui::render::{ArtifactsReport, Listing};
+use crate::ui::words;
 use crate::world::artifacts::Cache;
 
 /// The programs that clusterctl installs, as its local cache holds them
@@ -78,12 +79,9 @@ pub async fn run(global: Global, verb: ArtifactsVerb) -> Result<u8> {
             let keep: Vec<ArtifactId> =
                 [Arch::Amd64, Arch::Arm64].iter().flat_map(|arch| ids(&versions, *arch)).collect();
             let removed = cache.prune(&keep)?;
-            for pruned in &removed {
-                ui.note(&format!("removed {pruned} ({} MiB)", pruned.bytes >> 20));
-            }
-            if removed.is_empty() {
-                ui.note("nothing to remove");
-            }
+            let lines: Vec<String> =
+                removed.iter().map(|pruned| format!("{pruned} ({})", words::bytes(pruned.bytes))).collect();
+            ui.show(&Listing { document: "removed", lines: &lines }, &ui.view())?;
             Ok(exit::OK)
         }
     }

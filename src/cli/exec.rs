@@ -39,10 +39,15 @@ pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
     let session = Session::open(global, "exec")?;
     let role = args.role.map(|role| if role == "server" { Role::Server } else { Role::Node });
     let filter = HostFilter { role, names: args.hosts };
-    let listed = session.cloud.list().await?;
-    let hosts: Vec<Host> = listed.into_iter().filter(|host| host.state.is_running() && filter.picks(host)).collect();
+    let mut hosts: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
+    let all: Vec<String> = hosts.iter().map(|host| host.name.to_string()).collect();
+    hosts.retain(|host| filter.picks(host));
     if hosts.is_empty() {
-        bail!("no running host of {} is picked", session.spec.cluster);
+        let cluster = &session.spec.cluster;
+        if all.is_empty() {
+            bail!("{cluster} has no hosts: `clusterctl up` makes them");
+        }
+        bail!("no host of {cluster} has that role and name: there are {}", all.join(", "));
     }
     let hosts = session.with_host_keys(hosts, session.limits.host_keys).await;
     let timeout = args.timeout.as_duration();

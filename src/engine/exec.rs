@@ -12,7 +12,7 @@ use crate::model::host::Host;
 use crate::model::report::{ExecOutcome, HostResult};
 use crate::world::remote::{Command, Connector, Unwatched};
 
-/// Connects to each host and runs `line` there, as root where `root` says so.
+/// Connects to each host and runs `line` there, as root where `root` says so. A host that does not run is a failure.
 pub async fn exec(
     hosts: &[Host],
     connector: &dyn Connector,
@@ -52,6 +52,11 @@ async fn run(
         stderr: String::new(),
         problem: None,
     };
+    // A filter picked it, so it is answered for: leaving it out would call a run good that missed a host.
+    if !host.state.is_running() {
+        outcome.problem = Some(format!("it is {}", host.state));
+        return outcome;
+    }
     let remote = match connector.connect(host, Instant::now() + limits.connect, events).await {
         Ok(remote) => remote,
         Err(error) => {

@@ -350,3 +350,12 @@ async fn a_command_on_all_hosts_has_one_outcome_each() {
     assert!(outcomes[2].problem.as_ref().unwrap().contains("lost"));
     assert!(outcomes[3].problem.as_ref().unwrap().contains("refused"));
 }
+
+#[tokio::test]
+async fn a_host_that_does_not_run_is_not_left_out_of_the_outcomes() {
+    let connector = FakeConnector::new([(name("a"), FakeHost::quiet())], CancellationToken::new());
+    let stopped = Host { state: HostState::Stopped, ..host("a", Role::Node, 1) };
+    let outcomes =
+        exec::exec(&[stopped], &connector, "uptime", false, Duration::from_secs(1), &limits(), &Events::silent()).await;
+    assert_eq!((outcomes[0].status, outcomes[0].problem.as_deref()), (None, Some("it is stopped")));
+}

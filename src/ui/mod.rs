@@ -13,7 +13,7 @@ pub mod progress;
 pub mod render;
 pub mod style;
 mod table;
-mod words;
+pub mod words;
 
 pub use confirm::{ConfirmError, Question};
 pub use output::{ColorWhen, Format, Ui};

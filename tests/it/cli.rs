@@ -73,9 +73,23 @@ fn hosts_of_ones_own_are_not_changed_unasked() {
 }
 
 #[test]
+fn a_log_file_ends_with_the_error() {
+    let dir = tempfile::tempdir().unwrap();
+    clusterctl(dir.path(), &["plan", "-f", "nowhere.toml", "--log-file", "log"]);
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.contains(" - error: reading nowhere.toml") && log.contains("No such file"), "{log}");
+}
+
+#[test]
 fn an_empty_cache() {
     insta::assert_snapshot!(in_empty(&["artifacts", "list"]));
     insta::assert_snapshot!("an_empty_cache_json", in_empty(&["artifacts", "list", "--output", "json"]));
+}
+
+#[test]
+fn pruning_an_empty_cache() {
+    insta::assert_snapshot!(in_empty(&["artifacts", "prune"]));
+    insta::assert_snapshot!("pruning_an_empty_cache_json", in_empty(&["artifacts", "prune", "--output", "json"]));
 }
 
 #[test]

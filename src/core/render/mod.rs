@@ -30,11 +30,12 @@ pub const NODE_EXPORTER_PORT: u16 = 9100;
 
 #[derive(Debug, Error)]
 pub enum RenderError {
-    #[error("template {name}: {}", causes(.source))]
+    #[error("template {name}: {}", causes(.cause))]
     Template {
         name: String,
-        // Not `#[source]`: Tera's own chain is in the message, since its first line says nothing.
-        source: Box<tera::Error>,
+        // Not named `source`, which `thiserror` would take as one: Tera's own chain is in the message, since its
+        // first line says nothing.
+        cause: Box<tera::Error>,
     },
     #[error("there is no template \"{name}\" to replace{}", near_hint(.near))]
     NoSuchTemplate { name: String, near: Option<String> },
@@ -91,7 +92,7 @@ impl Renderer {
         for (name, text) in EMBEDDED {
             let text = overrides.get(name).map_or(text, String::as_str);
             tera.add_raw_template(name, text)
-                .map_err(|source| RenderError::Template { name: name.to_owned(), source: Box::new(source) })?;
+                .map_err(|error| RenderError::Template { name: name.to_owned(), cause: Box::new(error) })?;
         }
         Ok(Self { tera })
     }
@@ -99,7 +100,7 @@ impl Renderer {
     fn text(&self, name: &str, context: &Context) -> Result<String, RenderError> {
         self.tera
             .render(name, context)
-            .map_err(|source| RenderError::Template { name: name.to_owned(), source: Box::new(source) })
+            .map_err(|error| RenderError::Template { name: name.to_owned(), cause: Box::new(error) })
     }
 
     /// All that is wanted on `host`. `peers` are all hosts of the cluster, `host` among them, in any order.

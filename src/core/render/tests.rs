@@ -218,3 +218,16 @@ proptest! {
         prop_assert_eq!(yaml["scrape_configs"][1]["metrics_path"].as_str(), Some(path.as_str()));
     }
 }
+
+#[test]
+fn a_mistake_in_a_template_is_told_once() {
+    for text in ["{% if %}", "{{ nam }}", "{{ name | jsonn }}"] {
+        let overrides = Overrides::from([("consul/agent.json".to_owned(), text.to_owned())]);
+        let error = match Renderer::new(&overrides) {
+            Err(error) => error,
+            Ok(renderer) => renderer.text("consul/agent.json", &Context::new()).unwrap_err(),
+        };
+        assert!(error.to_string().starts_with("template consul/agent.json: "), "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "{text}: its causes are in its message already");
+    }
+}

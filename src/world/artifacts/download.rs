@@ -31,10 +31,9 @@ impl From<ArtifactError> for Trouble {
 
 /// One try's end.
 enum Fault {
-    /// It may go better next time; did any bytes worth keeping come?
+    /// It may go better next time.
     Passing {
         why: String,
-        advanced: bool,
     },
     Lasting(Trouble),
 }
@@ -95,7 +94,7 @@ impl Http {
         let text = loop {
             match self.text(url, self.limits.sums).await {
                 Ok(text) => break text,
-                Err(fault) => self.pause(url, fault, &mut failures, events).await?,
+                Err(fault) => self.pause(url, fault, &mut failures, false, events).await?,
             }
         };
         let bad = |source| Trouble::Final(ArtifactError::BadSums { place: shown(url), source });
@@ -104,20 +103,35 @@ impl Http {
 
     /// Brings `part` to its full length. `true`: some of it was there before the last request.
     pub async fn archive(&self, download: &Download<'_>) -> Result<bool, Trouble> {
+        let length = async || tokio::fs::metadata(download.part).await.map_or(0, |m| m.len());
         let mut failures = 0;
+        // What counts as getting on is more than ever was there: a server that cuts each answer at the same place
+        // and cannot resume would else be asked for ever.
+        let mut farthest = length().await;
         loop {
-            match self.try_archive(download).await {
+            let fault = match self.try_archive(download).await {
                 Ok(had) => return Ok(had > 0),
-                Err(fault) => self.pause(download.url, fault, &mut failures, download.events).await?,
-            }
+                Err(fault) => fault,
+            };
+            let now = length().await;
+            let advanced = now >= farthest + self.limits.advance;
+            farthest = farthest.max(now);
+            self.pause(download.url, fault, &mut failures, advanced, download.events).await?;
         }
     }
 
     /// Waits before the next try, unless this fault is final or has come too often in a row.
-    async fn pause(&self, url: &Url, fault: Fault, failures: &mut u32, events: &Events) -> Result<(), Trouble> {
-        let (why, advanced) = match fault {
+    async fn pause(
+        &self,
+        url: &Url,
+        fault: Fault,
+        failures: &mut u32,
+        advanced: bool,
+        events: &Events,
+    ) -> Result<(), Trouble> {
+        let why = match fault {
             Fault::Lasting(trouble) => return Err(trouble),
-            Fault::Passing { why, advanced } => (why, advanced),
+            Fault::Passing { why } => why,
         };
         *failures = if advanced { 1 } else { *failures + 1 };
         if *failures >= self.limits.attempts {
@@ -136,7 +150,7 @@ impl Http {
             return Err(status_miss(url, response.status()));
         }
         let mut text = Vec::new();
-        while let Some(bytes) = response.chunk().await.map_err(|e| self.passing(&e, false))? {
+        while let Some(bytes) = response.chunk().await.map_err(|e| self.passing(&e))? {
             text.extend_from_slice(&bytes);
             if text.len() as u64 > limit {
                 return Err(too_large(url, "a file of sums", limit).into());
@@ -218,7 +232,7 @@ impl Http {
                     }
                 }
                 Ok(None) => break Ok(()),
-                Err(e) => break Err(self.passing(&e, done - from >= self.limits.advance)),
+                Err(e) => break Err(self.passing(&e)),
             }
         };
         file.flush().await.map_err(failed("writing"))?;
@@ -231,23 +245,20 @@ impl Http {
             if e.is_redirect() || e.is_builder() {
                 missed(url, Miss::Unreachable(self.why(&e)))
             } else {
-                self.passing(&e, false)
+                self.passing(&e)
             }
         })?;
         let status = response.status();
         let passing = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
         if passing {
-            return Err(Fault::Passing {
-                why: format!("it answered with status {}", status.as_u16()),
-                advanced: false,
-            });
+            return Err(Fault::Passing { why: format!("it answered with status {}", status.as_u16()) });
         }
         Ok(response)
     }
 
-    fn passing(&self, error: &reqwest::Error, advanced: bool) -> Fault {
-        Fault::Passing { why: self.why(error), advanced }
+    fn passing(&self, error: &reqwest::Error) -> Fault {
+        Fault::Passing { why: self.why(error) }
     }
 
     /// The innermost cause: reqwest's own words name the URL, with the password in it.
@@ -306,7 +317,7 @@ fn too_large(url: &Url, what: &'static str, limit: u64) -> ArtifactError {
 /// The part does not fit what the server has: the next try starts without it.
 async fn anew(part: &Path, why: &str) -> Fault {
     match tokio::fs::remove_file(part).await {
-        Ok(()) => Fault::Passing { why: why.to_owned(), advanced: false },
+        Ok(()) => Fault::Passing { why: why.to_owned() },
         Err(e) => ArtifactError::file("removing", part)(e).into(),
     }
 }

@@ -106,7 +106,7 @@ pub enum Remains {
     /// A whole artifact that was not to be kept.
     Artifact,
     Broken,
-    /// What a run that was stopped left of its work.
+    /// What a run that did not get to its end left of its work.
     Leftover,
 }
 
@@ -115,7 +115,7 @@ impl fmt::Display for Pruned {
         match self.what {
             Remains::Artifact => write!(f, "{}", self.id),
             Remains::Broken => write!(f, "the broken {}", self.id),
-            Remains::Leftover => write!(f, "what an interrupted run left of {}", self.id),
+            Remains::Leftover => write!(f, "what an unfinished run left of {}", self.id),
         }
     }
 }
@@ -226,7 +226,10 @@ impl Cache {
             if work.dir.is_dir() {
                 let bytes = store::tree_size(&work.dir);
                 store::remove_tree(&work.dir)?;
-                pruned.push(Pruned { id: id.clone(), what: Remains::Leftover, bytes });
+                // An archive that was refused leaves an empty folder: nothing to tell of.
+                if bytes > 0 {
+                    pruned.push(Pruned { id: id.clone(), what: Remains::Leftover, bytes });
+                }
             }
             let what = match self.store.find(&id)? {
                 Found::Broken(_) => Remains::Broken,

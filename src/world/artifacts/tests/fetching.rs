@@ -121,6 +121,18 @@ async fn a_cut_connection_is_resumed_where_it_ended() {
     assert_eq!(etags, ["\"one\"", "\"one\""]);
 }
 
+/// Each try brings bytes, and none brings more than the one before it.
+#[tokio::test]
+async fn a_server_that_always_cuts_at_the_same_place_is_given_up() {
+    let (server, (_dir, cache)) = (serving(&[consul()]), cache());
+    let archive = archive_path(&consul());
+    server.script(&archive, vec![Reply::CutAnew(100_000); 50]);
+    let error = get(&cache, &consul(), &mirror(&server)).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    // The first one got somewhere.
+    assert_eq!(server.ranges(&archive).len(), 4);
+}
+
 #[tokio::test]
 async fn a_server_that_falls_silent_is_left_and_resumed() {
     let (server, (_dir, mut cache)) = (serving(&[consul()]), cache());

@@ -77,6 +77,15 @@ async fn what_a_killed_run_left_is_no_entry_and_goes() {
 }
 
 #[tokio::test]
+async fn an_archive_that_was_refused_leaves_nothing_to_tell_of() {
+    let (dir, cache) = cache();
+    let file = dir.path().join("consul_1.22.7_linux_amd64.zip");
+    fs::write(&file, "no archive").unwrap();
+    cache.import(&file, None).await.unwrap_err();
+    assert_eq!(cache.prune(&[]).unwrap(), []);
+}
+
+#[tokio::test]
 async fn pruning_removes_what_is_not_to_be_kept_and_leaves_live_work_alone() {
     let arm = id(Program::Consul, Arch::Arm64);
     let (_dir, cache) = filled(&[consul(), arm.clone(), prometheus()]).await;

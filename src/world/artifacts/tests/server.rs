@@ -18,6 +18,8 @@ pub enum Reply {
     /// Waits until the test opens the gate.
     Gate,
     IgnoreRange,
+    /// Not resumable: all of it is begun, whatever was asked for, and cut after so many bytes.
+    CutAnew(usize),
     Redirect(String),
     /// The right headers, other bytes.
     Wrong,
@@ -133,7 +135,8 @@ impl State {
             body.reverse();
         }
         let total = body.len();
-        let ignore = matches!(reply, Some(Reply::IgnoreRange)) || request.if_range.as_ref().is_some_and(|e| *e != etag);
+        let ignore = matches!(reply, Some(Reply::IgnoreRange | Reply::CutAnew(_)))
+            || request.if_range.as_ref().is_some_and(|e| *e != etag);
         let start = request.range.as_ref().filter(|_| !ignore).map(|r| {
             r.strip_prefix("bytes=").and_then(|r| r.strip_suffix('-')).and_then(|r| r.parse::<usize>().ok()).unwrap()
         });
@@ -152,7 +155,7 @@ impl State {
             }
         }
         match reply {
-            Some(Reply::Cut(most)) => connection.write_all(&body[..most.min(body.len())]),
+            Some(Reply::Cut(most) | Reply::CutAnew(most)) => connection.write_all(&body[..most.min(body.len())]),
             Some(Reply::Stall(most)) => {
                 connection.write_all(&body[..most.min(body.len())])?;
                 // Ends when the client closes.
