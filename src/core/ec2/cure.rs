@@ -8,12 +8,14 @@ use table::CURES;
 /// What to do about an error: of which action of which service (`ec2`, `RunInstances`), its code and message.
 /// `None` where nothing better than the message is known.
 pub fn cure(service: &str, action: &str, code: &str, message: &str) -> Option<String> {
+    let whole = code;
     let code = bare(code);
     if is_refusal(code) {
         return Some(permission(service, action, message));
     }
     let message = message.to_lowercase();
-    let found = CURES.iter().find(|(codes, within, _)| codes.iter().any(|c| fits(c, code)) && message.contains(within));
+    let is = |known: &&str| fits(known, whole) || fits(known, code);
+    let found = CURES.iter().find(|(codes, within, _)| codes.iter().any(|c| is(c)) && message.contains(within));
     found.map(|(_, _, cure)| (*cure).to_owned())
 }
 
@@ -90,7 +92,7 @@ pub fn is_transient(code: &str) -> bool {
 /// Does it only say that what was made just now is not known everywhere yet? For calls that name such things:
 /// from anywhere else the same codes mean that there is no such thing.
 pub fn is_not_yet(code: &str, message: Option<&str>) -> bool {
-    const NOT_YET: [&str; 8] = [
+    const NOT_YET: [&str; 7] = [
         "InvalidInstanceID.NotFound",
         "InvalidGroup.NotFound",
         "InvalidGroupId.NotFound",
@@ -98,7 +100,6 @@ pub fn is_not_yet(code: &str, message: Option<&str>) -> bool {
         "InvalidKeyPair.NotFound",
         "InvalidNetworkInterfaceID.NotFound",
         "NoSuchEntity",
-        "InvalidIamInstanceProfile*",
     ];
     let of_profile =
         |message: &str| message.to_lowercase().contains("instance profile") || message.contains("iamInstanceProfile");
@@ -110,10 +111,11 @@ pub fn is_not_yet(code: &str, message: Option<&str>) -> bool {
 
 /// Is it only that place, so that another subnet or zone may do?
 pub fn is_elsewhere(code: &str) -> bool {
-    const ELSEWHERE: [&str; 8] = [
+    const ELSEWHERE: [&str; 9] = [
         "InsufficientInstanceCapacity",
         "InsufficientHostCapacity",
         "InsufficientCapacity",
+        "InsufficientVolumeCapacity",
         "InsufficientFreeAddressesInSubnet",
         "UnfulfillableCapacity",
         "SpotMaxPriceTooLow",

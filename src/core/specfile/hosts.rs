@@ -1,4 +1,4 @@
-//! Where the hosts come from: `[sandbox]` or `[[host]]`.
+//! Where the hosts come from: `[sandbox]`, `[[host]]` or `[ec2]`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::mistakes::Span;
 use super::section::{At, Section};
-use super::{Provider, folder, user};
+use super::{Provider, ec2, folder, user};
 use crate::core::names::nearest;
 use crate::model::host::Role;
 use crate::model::name::HostName;
@@ -19,34 +19,55 @@ const SERVERS: [usize; 3] = [1, 3, 5];
 
 pub(super) fn read(file: &Section<'_>, ssh: &SshSpec, provider: Option<Provider>) -> Option<ProviderSpec> {
     let sandbox = file.section("sandbox", "[sandbox]");
+    let ec2 = file.section("ec2", "[ec2]");
     let sections = file.sections("host", "[[host]]");
-    match provider {
-        Some(Provider::Inventory) if sandbox.is_there() => {
-            let cure = "take it out, or say provider = \"sandbox\"";
-            file.sink.add(&sandbox.at, "[sandbox] has no meaning with provider = \"inventory\"", cure);
+    let places = [
+        (Provider::Sandbox, "[sandbox]", sandbox.is_there().then_some(&sandbox.at)),
+        (Provider::Ec2, "[ec2]", ec2.is_there().then_some(&ec2.at)),
+        (Provider::Inventory, "the [[host]] tables", sections.first().map(|section| &section.at)),
+    ];
+    if let Some(provider) = provider {
+        for (of, what, at) in places.into_iter().filter(|(of, ..)| *of != provider) {
+            meaningless(file, of, provider, what, at);
         }
-        Some(Provider::Sandbox) if !sections.is_empty() => {
-            let cure = "take the [[host]] tables out, or say provider = \"inventory\"";
-            file.sink.add(&sections[0].at, "[[host]] has no meaning with provider = \"sandbox\"", cure);
-        }
-        _ => {}
     }
-    let servers = sandbox.integer("servers", 1..=5, "1");
-    let nodes = sandbox.integer("nodes", 0..=200, "2").map_or(2, |nodes| nodes.value);
-    if let Some(servers) = servers.as_ref().filter(|servers| !SERVERS.contains(&usize::from(servers.value))) {
-        let cure = "take 1, 3 or 5: two servers stand still when one is lost, as do four when two are";
-        file.sink.add(&servers.at, "servers in [sandbox] must be odd", cure);
-    }
+    let made = ProviderSpec::Sandbox {
+        servers: servers(&sandbox),
+        nodes: sandbox.integer("nodes", 0..=200, "2").map_or(2, |nodes| nodes.value),
+    };
     sandbox.refuse_unknown();
+    let launched = ec2::read(&ec2, provider == Some(Provider::Ec2));
     let hosts = hosts(&sections, ssh);
     match provider? {
-        Provider::Sandbox => Some(ProviderSpec::Sandbox { servers: servers.map_or(1, |servers| servers.value), nodes }),
+        Provider::Sandbox => Some(made),
+        Provider::Ec2 => Some(ProviderSpec::Ec2(Box::new(launched))),
         Provider::Inventory => {
             let at = sections.first().map_or(file.at.clone(), |section| section.at.clone());
             count_servers(file, &at, &hosts, sections.len());
             Some(ProviderSpec::Inventory { hosts })
         }
     }
+}
+
+/// What is of another provider than the cluster's.
+fn meaningless(file: &Section<'_>, of: Provider, provider: Provider, what: &str, at: Option<&Span>) {
+    let Some(at) = at else { return };
+    let (shown, them) = match of {
+        Provider::Inventory => ("[[host]]", what),
+        _ => (what, "it"),
+    };
+    let message = format!("{shown} has no meaning with provider = \"{}\"", provider.as_str());
+    file.sink.add(at, message, format!("take {them} out, or say provider = \"{}\"", of.as_str()));
+}
+
+/// How many servers are made.
+pub(super) fn servers(section: &Section<'_>) -> u16 {
+    let Some(servers) = section.integer("servers", 1..=5, "1") else { return 1 };
+    if !SERVERS.contains(&usize::from(servers.value)) {
+        let cure = "take 1, 3 or 5: two servers stand still when one is lost, as do four when two are";
+        section.sink.add(&servers.at, format!("servers in {} must be odd", section.name), cure);
+    }
+    servers.value
 }
 
 fn count_servers(file: &Section<'_>, at: &Span, hosts: &[InventoryHost], tables: usize) {

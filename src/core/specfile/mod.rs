@@ -3,6 +3,7 @@
 //! The text is walked by hand rather than by serde's derive, since each mistake is to name its line and its
 //! cure, and all of them are to come at once.
 
+mod ec2;
 mod hosts;
 mod mistakes;
 mod section;
@@ -55,8 +56,21 @@ pub fn starter(name: &ClusterName) -> String {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Provider {
+    Ec2,
     Sandbox,
     Inventory,
+}
+
+impl Provider {
+    const ALL: [Self; 3] = [Self::Ec2, Self::Sandbox, Self::Inventory];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ec2 => "ec2",
+            Self::Sandbox => "sandbox",
+            Self::Inventory => "inventory",
+        }
+    }
 }
 
 fn read(file: &Section<'_>) -> Option<Spec> {
@@ -97,23 +111,28 @@ fn read(file: &Section<'_>) -> Option<Spec> {
 fn provider(cluster: &Section<'_>) -> Option<Provider> {
     let Some(given) = cluster.text("provider", "sandbox") else {
         if cluster.is_there() && !cluster.has("provider") {
-            cluster.missing("provider", "\"sandbox\", or \"inventory\" for hosts of your own");
+            cluster.missing(
+                "provider",
+                "\"sandbox\", \"ec2\" for instances in AWS, or \"inventory\" for hosts of your own",
+            );
         }
         return None;
     };
-    match given.value.as_str() {
-        "sandbox" => Some(Provider::Sandbox),
-        "inventory" => Some(Provider::Inventory),
-        other => {
-            let near = nearest(other, ["sandbox", "inventory"]).map(|near| format!("did you mean \"{near}\"? "));
-            let cure = format!(
-                "{}this version knows \"sandbox\" (hosts on this machine) and \"inventory\" (hosts of your own)",
-                near.unwrap_or_default()
-            );
-            cluster.sink.add(&given.at, format!("no provider is named \"{}\"", other.escape_debug()), cure);
-            None
-        }
+    let text = given.value.as_str();
+    if let Some(provider) = Provider::ALL.into_iter().find(|provider| provider.as_str() == text) {
+        return Some(provider);
     }
+    let near = match text.to_lowercase().as_str() {
+        "aws" | "amazon" => Some("ec2"),
+        other => nearest(other, Provider::ALL.map(Provider::as_str)),
+    };
+    let cure = format!(
+        "{}this version knows \"ec2\" (instances in AWS), \"sandbox\" (hosts on this machine) and \"inventory\" (hosts of \
+         your own)",
+        near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default()
+    );
+    cluster.sink.add(&given.at, format!("no provider is named \"{}\"", text.escape_debug()), cure);
+    None
 }
 
 /// A path; where it leads is known to whoever has files.

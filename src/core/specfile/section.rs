@@ -43,6 +43,12 @@ impl<'a> Section<'a> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
+    /// Does something stand there that is no array?
+    pub fn is_wrong(&self, key: &str) -> bool {
+        let value = self.table.and_then(|table| table.get(key));
+        value.is_some_and(|value| !matches!(value.get_ref(), DeValue::Array(_)))
+    }
+
     fn get(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.borrow_mut().push(key);
         self.table?.get(key)
@@ -108,6 +114,17 @@ impl<'a> Section<'a> {
                 let (from, to) = (range.start(), range.end());
                 let message = format!("{key} in {} must be from {from} to {to}", self.name);
                 self.sink.add(&value.span(), message, format!("write for example: {key} = {example}"));
+                None
+            }
+        }
+    }
+
+    pub fn boolean(&self, key: &'static str) -> Option<bool> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(given) => Some(*given),
+            _ => {
+                self.wrong_type(key, value, "true or false", "true");
                 None
             }
         }

@@ -38,7 +38,8 @@ fn mistakes_in_the_file_as_a_whole() {
         ("an unknown section", sandbox("[prometeus]\nx = 1")),
         ("a section that is a value", "ssh = 3\n".to_owned() + &sandbox("")),
         ("no name, no provider", "[cluster]\n".to_owned()),
-        ("a provider of another version", "[cluster]\nname = \"shop\"\nprovider = \"ec2\"\n".to_owned()),
+        ("a provider of another version", "[cluster]\nname = \"shop\"\nprovider = \"gce\"\n".to_owned()),
+        ("a provider by its maker", "[cluster]\nname = \"shop\"\nprovider = \"AWS\"\n".to_owned()),
         ("a provider mistyped", "[cluster]\nname = \"shop\"\nprovider = \"sandbx\"\n".to_owned()),
         ("a name that DNS refuses", "[cluster]\nname = \"My Shop\"\nprovider = \"sandbox\"\n".to_owned()),
         ("a datacenter that Consul refuses", sandbox("datacenter = \"eu.west\"")),
@@ -139,71 +140,41 @@ fn the_starter_is_a_spec_and_so_are_its_examples() {
     let text = starter(&name);
     assert_eq!(parse(&text, "cluster.toml").unwrap(), Spec::sandbox(name));
     // Comments that are TOML lines, without the prose around them.
-    let is_toml = |line: &str| line.starts_with("[[") || line.split(' ').nth(1) == Some("=");
+    let is_toml =
+        |line: &str| line.starts_with("[[") || line.starts_with("[ec2") || line.split(' ').nth(1) == Some("=");
     let uncomment = |line: &str| match line.strip_prefix("# ") {
         Some(rest) if is_toml(rest) => rest.to_owned(),
         _ => line.to_owned(),
     };
     let lines: Vec<String> = text.lines().map(uncomment).collect();
-    let hostless: Vec<&str> = {
-        let from = lines.iter().position(|line| line.starts_with("[[host]]")).unwrap();
-        let to = lines.iter().position(|line| line.starts_with("[ssh]")).unwrap();
-        lines[..from].iter().chain(&lines[to..]).map(String::as_str).collect()
+    let at = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap();
+    let [sandbox, ec2, hosts, ssh] = ["[sandbox]", "[ec2]", "[[host]]", "[ssh]"].map(at);
+    // The whole text with what is of one provider.
+    let of = |provider: &str, part: &[String]| {
+        let text = [&lines[..sandbox], part, &lines[ssh..]].concat().join("\n");
+        let text = text.replace("provider = \"sandbox\"", &format!("provider = \"{provider}\""));
+        parse(&text, "cluster.toml").unwrap()
     };
-    let spec = parse(&hostless.join("\n"), "cluster.toml").unwrap();
-    assert_eq!(
-        (spec.services.len(), spec.prometheus),
-        (
-            1,
-            PrometheusSpec {
-                external_labels: BTreeMap::from([("region".to_owned(), "eu".to_owned())]),
-                ..PrometheusSpec::of("inventory")
-            }
-        )
-    );
-    let with_hosts: Vec<&str> = lines
-        .iter()
-        .map(String::as_str)
-        .filter(|l| !l.starts_with("[sandbox]") && !l.starts_with("servers =") && !l.starts_with("nodes ="))
-        .collect();
-    let spec =
-        parse(&with_hosts.join("\n").replace("provider = \"sandbox\"", "provider = \"inventory\""), "c").unwrap();
-    assert!(
-        matches!(spec.provider, ProviderSpec::Inventory { hosts } if hosts.len() == 2 && hosts[0].role == Role::Server)
-    );
+    let spec = of("sandbox", &lines[sandbox..ec2]);
+    assert_eq!(spec.services.len(), 1);
+    let labels = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
+    let prometheus = PrometheusSpec { external_labels: labels, ..PrometheusSpec::of("inventory") };
+    assert_eq!(spec.prometheus, prometheus);
+    let ProviderSpec::Inventory { hosts } = of("inventory", &lines[hosts..ssh]).provider else { panic!() };
+    assert!(hosts.len() == 2 && hosts[0].role == Role::Server);
+    let ProviderSpec::Ec2(ec2) = of("ec2", &lines[ec2..at("[[host]]")]).provider else { panic!() };
+    assert_eq!((ec2.tags.len(), ec2.root_volume.size, ec2.subnets.len()), (1, Some(20), 1));
 }
 
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = include_str!("../../../docs/spec.md");
-    for key in [
-        "name",
-        "datacenter",
-        "provider",
-        "templates",
-        "servers",
-        "nodes",
-        "role",
-        "address",
-        "private_address",
-        "port",
-        "user",
-        "key",
-        "host_keys",
-        "consul",
-        "prometheus",
-        "node_exporter",
-        "scrape_interval",
-        "retention",
-        "external_labels",
-        "tags",
-        "roles",
-        "hosts",
-        "check",
-        "metrics",
-        "mirror",
-        "folder",
-    ] {
+    let keys = "name datacenter provider templates servers nodes role address private_address port user key \
+                host_keys consul prometheus node_exporter scrape_interval retention external_labels tags roles \
+                hosts check metrics mirror folder region profile instance_type server_instance_type ami \
+                ami_name ami_owner vpc subnets security_groups ssh_from reach key_pair instance_profile spot \
+                size kind encrypted";
+    for key in keys.split(' ') {
         assert!(reference.contains(&format!("`{key}`")), "{key}");
     }
 }

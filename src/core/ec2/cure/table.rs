@@ -5,6 +5,13 @@
 /// Codes, what must stand in the message (in small letters; empty: anything), and the cure. A code ending in
 /// `*` stands for all that begin so. The first that fits is the one.
 pub(super) const CURES: &[(&[&str], &str, &str)] = &[
+    // How an instance that was launched ended at once.
+    (
+        &["Client.InternalError"],
+        "",
+        "most often the KMS key for its volumes is not yours to use: allow it to you, or say encrypted = false in \
+         [ec2.root_volume]",
+    ),
     // Who asks.
     (
         &["AuthFailure.ServiceLinkedRoleCreationNotPermitted"],
@@ -68,7 +75,13 @@ pub(super) const CURES: &[(&[&str], &str, &str)] = &[
     (&["Blocked"], "", "AWS has blocked the account: its owner must ask AWS Support"),
     // Room.
     (
-        &["InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientCapacity", "UnfulfillableCapacity"],
+        &[
+            "InsufficientInstanceCapacity",
+            "InsufficientHostCapacity",
+            "InsufficientCapacity",
+            "InsufficientVolumeCapacity",
+            "UnfulfillableCapacity",
+        ],
         "",
         "AWS has no such machine free there now: name subnets in other zones or another instance_type in [ec2], say spot = \
          false, or run the command again later",
@@ -114,6 +127,22 @@ pub(super) const CURES: &[(&[&str], &str, &str)] = &[
         "",
         "put several addresses of ssh_from in [ec2] together as one larger network",
     ),
+    (
+        &["NetworkInterfaceLimitExceeded", "PrivateIpAddressLimitExceeded", "AddressLimitExceeded"],
+        "",
+        "the account's quota of network interfaces or addresses is full: end instances, or ask for more under Service Quotas",
+    ),
+    (
+        &["KeyPairLimitExceeded"],
+        "",
+        "delete key pairs that nobody uses, or name an existing one as `key_pair` in [ec2]",
+    ),
+    (
+        &["CustomerKeyHasBeenRevoked", "EncryptedVolumesNotSupported"],
+        "",
+        "the account's key for EBS cannot be used there: choose another one (`aws ec2 modify-ebs-default-kms-key-id`), or \
+         say encrypted = false in [ec2.root_volume]",
+    ),
     (&["TagLimitExceeded"], "", "a resource has at most 50 tags: take some out of [ec2.tags]"),
     // What the spec names.
     (
@@ -122,13 +151,13 @@ pub(super) const CURES: &[(&[&str], &str, &str)] = &[
         "AMIs belong to one region: name one of this region as `ami` in [ec2], or a distribution such as \"debian-12\"",
     ),
     (
-        &["InvalidSubnetID.*", "InvalidSubnet", "InvalidSubnet.*"],
+        &["InvalidSubnetID.*", "InvalidSubnetId.*", "InvalidSubnet", "InvalidSubnet.*"],
         "",
         "name `subnets` of this region and account in [ec2] (`aws ec2 describe-subnets`)",
     ),
     (&["InvalidVpcID.*"], "", "name a `vpc` of this region and account in [ec2] (`aws ec2 describe-vpcs`)"),
     (
-        &["InvalidGroup.NotFound", "InvalidGroupId.*", "InvalidSecurityGroupID.*", "InvalidSecurityGroup.*"],
+        &["InvalidGroup.NotFound", "InvalidGroupId.*", "InvalidSecurityGroupID.*", "InvalidSecurityGroupId.*"],
         "",
         "name `security_groups` of the hosts' VPC in [ec2] by their ids (`aws ec2 describe-security-groups`); one that \
          clusterctl makes is made again when the command is run again",

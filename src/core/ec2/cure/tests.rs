@@ -28,6 +28,8 @@ fn what_operators_meet() {
         ("ec2", "RunInstances", "Client.InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist"),
         ("ec2", "RunInstances", "InvalidAMIID.Malformed", "Invalid id"),
         ("ec2", "RunInstances", "Server.InsufficientInstanceCapacity", "We currently do not have sufficient capacity"),
+        ("ec2", "RunInstances", "Client.InternalError", "Client error on launch"),
+        ("ec2", "RunInstances", "InternalError", "An internal error has occurred"),
         ("ec2", "RunInstances", "VcpuLimitExceeded", "You have requested more vCPU capacity than your current limit"),
         (
             "ec2",
