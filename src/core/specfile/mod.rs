@@ -159,7 +159,7 @@ fn user(section: &Section<'_>) -> Option<String> {
 
 fn ssh(file: &Section<'_>) -> SshSpec {
     let section = file.section("ssh", "[ssh]");
-    let ssh = SshSpec { bastion: None,
+    let ssh = SshSpec {
         user: user(&section),
         port: section.port("port", "22"),
         key: folder(&section, "key", "~/.ssh/id_ed25519"),

@@ -43,7 +43,7 @@ fn host(listed: &InventoryHost, ssh: &SshSpec) -> Host {
         role: listed.role,
         state: HostState::Running,
         private_address: listed.private_address,
-        ssh: SshTarget { users: vec![], bastion: None,
+        ssh: SshTarget {
             host: listed.address.clone(),
             port: listed.port.or(ssh.port),
             user: listed.user.clone().or_else(|| ssh.user.clone()),

@@ -140,5 +140,4 @@ pub trait Connector: Send + Sync {
     /// Tries until `deadline`, with jittered back-off: a host that refuses or does not answer may be
     /// booting. A changed or unknown host key and a denied login are final at once.
     async fn connect(&self, host: &Host, deadline: Instant, events: &Events) -> Result<Arc<dyn Remote>, ConnectError>;
-    fn knows(&self, _h: &Host) -> Result<bool, ConnectError> { Ok(false) }
 }

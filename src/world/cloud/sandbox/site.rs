@@ -157,8 +157,8 @@ impl Site {
             role: record.role,
             state: if is_running { HostState::Running } else { HostState::Stopped },
             private_address: Some(IpAddr::V4(record.address)),
-            ssh: SshTarget { users: vec![], bastion: None,
-                host: record.address.to_string(),
+            ssh: SshTarget {
+            host: record.address.to_string(),
                 port: Some(22),
                 user: Some("root".to_owned()),
                 key: Some(self.client_key()),
