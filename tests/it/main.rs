@@ -5,5 +5,7 @@ mod e2e;
 mod floors;
 mod programs;
 mod remote;
+mod remote_way;
 mod sandbox;
+mod sshd;
 mod support;
