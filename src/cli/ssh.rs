@@ -1,11 +1,13 @@
 use std::os::unix::process::CommandExt;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use super::Global;
 use super::context::Session;
 use crate::core::names::nearest;
+use crate::world::remote::openssh;
+use crate::world::remote::ssh::last_user;
 
 /// Log in to a host with the cluster's key and known host keys, through your own ssh
 #[derive(Debug, Args)]
@@ -36,8 +38,13 @@ pub async fn run(global: Global, args: SshArgs) -> Result<u8> {
     if let Some(port) = host.ssh.port {
         ssh.arg("-p").arg(port.to_string());
     }
-    if let Some(user) = &host.ssh.user {
+    let last_user = || if host.ssh.users.is_empty() { None } else { last_user(&known, &host.id) };
+    if let Some(user) = host.ssh.user.clone().or_else(last_user) {
         ssh.arg("-l").arg(user);
+    }
+    if let Some(bastion) = &host.ssh.bastion {
+        let way = openssh::through(bastion, host.ssh.key.as_deref(), &session.paths.home);
+        ssh.args(way.map_err(|problem| anyhow!("the way to {}: {problem}", host.name))?);
     }
     let (options, command) = split(&args.arguments);
     ssh.args(options).arg("--").arg(&host.ssh.host).args(command);

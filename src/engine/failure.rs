@@ -3,7 +3,7 @@
 use crate::model::host::Host;
 use crate::model::report::{Failure, HostOutcome, HostResult};
 use crate::world::cloud::CloudError;
-use crate::world::remote::{ConnectError, RemoteError};
+use crate::world::remote::{ConnectError, Obstacle, RemoteError};
 
 /// An error's message and those of its sources, each once.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -71,9 +71,37 @@ fn connect_hint(error: &ConnectError) -> Option<String> {
              the key in `host_keys` in the spec, or run with --accept-new-host-keys"
                 .to_owned()
         }
+        ConnectError::Bastion { bastion, obstacle, .. } => bastion_hint(bastion, *obstacle),
         _ => return None,
     };
     Some(text)
+}
+
+/// The user's own ssh makes the way, so trying it by hand shows what it shows here.
+fn bastion_hint(bastion: &str, obstacle: Obstacle) -> String {
+    match obstacle {
+        Obstacle::KeyUnknown => {
+            format!("log in once by hand (`ssh {bastion}`) and compare its key, or run with --accept-new-host-keys")
+        }
+        Obstacle::KeyChanged => format!(
+            "if {bastion} was rebuilt, remove its old key (`ssh-keygen -R`, as `ssh {bastion}` shows it); if it was \
+             not, someone may stand between: do not log in"
+        ),
+        Obstacle::Denied => format!(
+            "`ssh {bastion}` must log in without a question: name the right user in `bastion`, and its key in [ssh] or \
+             in your ~/.ssh/config, or load it into ssh-agent"
+        ),
+        Obstacle::Forbidden => {
+            format!("{bastion} must allow it: AllowTcpForwarding and PermitOpen in its /etc/ssh/sshd_config")
+        }
+        Obstacle::HostUnresolved => {
+            format!("{bastion} resolves the name, not this machine: give the address by which it knows the host")
+        }
+        Obstacle::Program => "is the OpenSSH client installed, or what your ProxyCommand names?".to_owned(),
+        Obstacle::Unresolved | Obstacle::Unreachable | Obstacle::Other => {
+            format!("try `ssh {bastion}` by hand: the way is made by your own ssh, with your ~/.ssh/config")
+        }
+    }
 }
 
 pub fn of_remote(step: &str, error: &RemoteError) -> HostResult {

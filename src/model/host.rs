@@ -98,6 +98,10 @@ pub struct SshTarget {
     pub user: Option<String>,
     /// A private key file; without one the agent and the usual `~/.ssh/id_*` are tried.
     pub key: Option<PathBuf>,
+    /// The way goes through it: `[user@]host[:port]`, or `none` for no bastion whatever `~/.ssh/config` says.
+    pub bastion: Option<String>,
+    /// Where neither `user` nor `~/.ssh/config` says who logs in: who may, tried in this order.
+    pub users: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

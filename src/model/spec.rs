@@ -125,6 +125,8 @@ pub struct SshSpec {
     pub user: Option<String>,
     pub port: Option<u16>,
     pub key: Option<PathBuf>,
+    /// The way to every host goes through it: `[user@]host[:port]`, or `none`.
+    pub bastion: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,5 +7,7 @@ mod floors;
 mod lab;
 mod programs;
 mod remote;
+mod remote_way;
 mod sandbox;
+mod sshd;
 mod support;

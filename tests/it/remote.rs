@@ -1,156 +1,19 @@
-//! SSH against a real sshd on loopback, with keys of the test's own.
+//! SSH against a real sshd on loopback.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::process::Command as Process;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clusterctl::model::event::Events;
-use clusterctl::model::host::{Host, HostId, HostState, Role, SshTarget};
-use clusterctl::model::name::HostName;
+use clusterctl::model::host::{Host, HostId, SshTarget};
 use clusterctl::world::remote::ssh::{SshConnector, SshSettings, UnknownKey};
-use clusterctl::world::remote::{
-    Command, ConnectError, Connector as _, MAX_OUTPUT, Part, Remote, RemoteError, Unwatched,
-};
-use tempfile::TempDir;
+use clusterctl::world::remote::{Command, ConnectError, Connector as _, MAX_OUTPUT, Part, RemoteError, Unwatched};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::is_root;
-
-/// An sshd on a port of its own; ends with the test.
-struct Sshd {
-    dir: TempDir,
-    port: u16,
-    child: Option<Child>,
-}
-
-fn keygen(path: &Path, kind: &str, passphrase: &str) -> String {
-    let _ = fs::remove_file(path);
-    let made = Process::new("ssh-keygen")
-        .args(["-q", "-t", kind, "-N", passphrase, "-C", "", "-f"])
-        .arg(path)
-        .stdin(Stdio::null())
-        .status();
-    assert!(made.expect("ssh-keygen is installed").success());
-    fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
-}
-
-impl Sshd {
-    fn start() -> Self {
-        assert!(is_root(), "sshd must be able to become another user: run this as root (scripts/test does)");
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let user_key = keygen(&dir.path().join("user"), "ed25519", "");
-        fs::write(dir.path().join("authorized"), user_key + "\n").unwrap();
-        keygen(&dir.path().join("host"), "ed25519", "");
-        let mut sshd = Self { dir, port, child: None };
-        sshd.run();
-        sshd
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn run(&mut self) {
-        fs::create_dir_all("/run/sshd").unwrap();
-        let folder = self.dir.path().display();
-        let config = format!(
-            "ListenAddress 127.0.0.1\nPort {}\nHostKey {folder}/host\nPidFile none\nStrictModes no\nUsePAM no\n\
-             AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin prohibit-password\n",
-            self.port
-        );
-        fs::write(self.path("config"), config).unwrap();
-        let log = fs::File::create(self.path("log")).unwrap();
-        let child = Process::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f"])
-            .arg(self.path("config"))
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("openssh-server is installed (scripts/install-needs tests)");
-        self.child = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < deadline, "sshd: {}", fs::read_to_string(self.path("log")).unwrap());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn host_key(&self) -> String {
-        fs::read_to_string(self.path("host.pub")).unwrap().trim().to_owned()
-    }
-
-    fn host(&self) -> Host {
-        Host {
-            id: HostId("i-0001".to_owned()),
-            name: HostName::new("web-1").unwrap(),
-            role: Role::Node,
-            state: HostState::Running,
-            private_address: None,
-            ssh: SshTarget {
-                host: "127.0.0.1".to_owned(),
-                port: Some(self.port),
-                user: Some("root".to_owned()),
-                key: Some(self.path("user")),
-            },
-            host_keys: vec![self.host_key()],
-            tags: BTreeMap::new(),
-        }
-    }
-
-    fn settings(&self) -> SshSettings {
-        SshSettings {
-            known_hosts: self.path("known_hosts"),
-            ssh_config: Some(self.path("ssh_config")),
-            home: self.path("home"),
-            default_user: "root".to_owned(),
-            sudo_password: None,
-            unknown_key: UnknownKey::Refuse,
-            cancel: CancellationToken::new(),
-        }
-    }
-
-    async fn connect(&self, host: &Host, settings: SshSettings) -> Result<Arc<dyn Remote>, ConnectError> {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        SshConnector::new(settings).connect(host, deadline, &Events::silent()).await
-    }
-
-    async fn session(&self) -> Arc<dyn Remote> {
-        let connected = self.connect(&self.host(), self.settings()).await;
-        connected.unwrap_or_else(|error| panic!("{error}: {}", fs::read_to_string(self.path("log")).unwrap()))
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn command(line: &str) -> Command {
-    Command { line: line.to_owned(), stdin: Vec::new(), timeout: Duration::from_secs(30), root: true }
-}
-
-/// The error of a connection that must not come about.
-fn refused(connected: Result<Arc<dyn Remote>, ConnectError>) -> ConnectError {
-    match connected {
-        Ok(_) => panic!("it connected"),
-        Err(error) => error,
-    }
-}
+use crate::sshd::{Sshd, command, keygen, refused};
 
 #[tokio::test]
 async fn commands_come_back_as_they_ended() {
@@ -318,6 +181,17 @@ async fn host_keys_are_checked_from_the_first_connection() {
     assert!(known.starts_with("i-0001 ssh-ed25519 "), "{known}");
     // The address may change, the key is the host's.
     sshd.connect(&unknown, sshd.settings()).await.map(drop).unwrap();
+
+    // Another machine at the address of one that is known: no alarm, and nobody is known for it yet.
+    let knows = |host: &Host| SshConnector::new(sshd.settings()).knows(host).unwrap();
+    let other = Host { id: HostId("i-0002".to_owned()), ..unknown.clone() };
+    assert!(knows(&unknown) && !knows(&other) && knows(&Host { host_keys: vec![sshd.host_key()], ..other.clone() }));
+    let error = refused(sshd.connect(&other, sshd.settings()).await);
+    assert!(matches!(error, ConnectError::KeyUnknown { .. }), "{error}");
+    let vouched = Host { host_keys: vec![sshd.host_key()], ..other.clone() };
+    sshd.connect(&vouched, sshd.settings()).await.map(drop).unwrap();
+    assert!(knows(&other), "a key that came with a host is remembered for it");
+    let known = fs::read_to_string(sshd.path("known_hosts")).unwrap();
 
     // Another key of the same host, of the same and of another type, though new ones are accepted.
     for kind in ["ed25519", "ecdsa"] {

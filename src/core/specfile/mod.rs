@@ -21,6 +21,7 @@ use mistakes::Sink;
 use section::Section;
 
 use crate::core::names::nearest;
+use crate::model::jump::Jump;
 use crate::model::name::{ClusterName, Datacenter};
 use crate::model::spec::{ArtifactsSpec, PrometheusSpec, ProviderSpec, Span, Spec, SshSpec};
 use crate::model::version::Versions;
@@ -163,9 +164,30 @@ fn ssh(file: &Section<'_>) -> SshSpec {
         user: user(&section),
         port: section.port("port", "22"),
         key: folder(&section, "key", "~/.ssh/id_ed25519"),
+        bastion: bastion(&section),
     };
     section.refuse_unknown();
     ssh
+}
+
+/// A hop as `ssh -J` takes it, or `none`.
+fn bastion(section: &Section<'_>) -> Option<String> {
+    let given = section.text("bastion", "admin@gate.example")?;
+    if given.value.eq_ignore_ascii_case(Jump::NONE) {
+        return Some(Jump::NONE.to_owned());
+    }
+    match given.value.parse::<Jump>() {
+        Ok(jump) => Some(jump.to_string()),
+        Err(problem) => {
+            let cure = if given.value.contains(',') {
+                "name the last one here, and the way to it in your ~/.ssh/config: ProxyJump at its Host"
+            } else {
+                "write for example: bastion = \"admin@gate.example:22\", or a Host of your ~/.ssh/config"
+            };
+            section.sink.add(&given.at, format!("bastion in {}: {problem}", section.name), cure);
+            None
+        }
+    }
 }
 
 fn versions(file: &Section<'_>) -> Versions {

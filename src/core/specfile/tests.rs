@@ -65,6 +65,9 @@ fn mistakes_in_settings() {
         ),
         ("a mirror that is none", sandbox("[artifacts]\nmirror = \"mirror.example\"")),
         ("a port that is none", sandbox("[ssh]\nport = 70000\nuser = \"-oProxyCommand=x\"")),
+        ("a bastion that is none", sandbox("[ssh]\nbastion = \"-oProxyCommand=x\"")),
+        ("a bastion's port", sandbox("[ssh]\nbastion = \"me@gate:x\"")),
+        ("a chain of bastions", sandbox("[ssh]\nbastion = \"a,me@b\"")),
         ("an empty folder", sandbox("[artifacts]\nfolder = \"\"")),
     ]));
 }
@@ -125,7 +128,7 @@ fn a_whole_spec_is_read() {
     let text = inventory(&format!(
         "datacenter = \"eu_1\"\ntemplates = \"t\"\n{SERVER}private_address = \"fd00::1\"\nport = 2222\nuser = \"admin\"\n\
          key = \"~/k\"\nhost_keys = [\"{key} root@a\"]\n[[host]]\nname = \"b\"\naddress = \"web.example\"\n\
-         [ssh]\nuser = \"root\"\nport = 23\nkey = \"k\"\n[versions]\nconsul = \"1.20.0\"\n\
+         [ssh]\nuser = \"root\"\nport = 23\nkey = \"k\"\nbastion = \"me@[fd00::9]:23\"\n[versions]\nconsul = \"1.20.0\"\n\
          [prometheus]\nscrape_interval = \"500ms\"\nretention = \"2w\"\nexternal_labels = {{ region = \"eu \\\"x\\\"\" }}\n\
          [[service]]\nname = \"web\"\nport = 80\ntags = [\"b\", \"a\"]\nroles = [\"server\", \"node\"]\nhosts = [\"b\"]\n\
          check = {{ args = [\"/bin/true\", \"$x\"], interval = \"30s\", timeout = \"1s\" }}\nmetrics = {{ port = 81 }}\n\
@@ -173,7 +176,7 @@ fn every_key_is_in_the_reference() {
                 host_keys consul prometheus node_exporter scrape_interval retention external_labels tags roles \
                 hosts check metrics mirror folder region profile instance_type server_instance_type ami \
                 ami_name ami_owner vpc subnets security_groups ssh_from reach key_pair instance_profile spot \
-                size kind encrypted";
+                size kind encrypted bastion";
     for key in keys.split(' ') {
         assert!(reference.contains(&format!("`{key}`")), "{key}");
     }

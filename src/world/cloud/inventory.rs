@@ -48,6 +48,8 @@ fn host(listed: &InventoryHost, ssh: &SshSpec) -> Host {
             port: listed.port.or(ssh.port),
             user: listed.user.clone().or_else(|| ssh.user.clone()),
             key: listed.key.clone().or_else(|| ssh.key.clone()),
+            bastion: ssh.bastion.clone(),
+            users: Vec::new(),
         },
         host_keys: listed.host_keys.clone(),
         tags,
@@ -116,7 +118,12 @@ mod tests {
             key: None,
             host_keys: vec!["ssh-ed25519 AAAA".to_owned()],
         };
-        let ssh = SshSpec { user: Some("admin".to_owned()), port: Some(2222), key: Some(PathBuf::from("/k")) };
+        let ssh = SshSpec {
+            user: Some("admin".to_owned()),
+            port: Some(2222),
+            key: Some(PathBuf::from("/k")),
+            bastion: Some("gate".to_owned()),
+        };
         Inventory::new(&[listed("web", Role::Node, Some("me")), listed("main", Role::Server, None)], &ssh)
     }
 
@@ -127,6 +134,7 @@ mod tests {
         assert_eq!(hosts[0].ssh.user.as_deref(), Some("admin"));
         assert_eq!(hosts[1].ssh.user.as_deref(), Some("me"));
         assert_eq!(hosts[1].ssh.port, Some(2222));
+        assert!(hosts.iter().all(|h| h.ssh.bastion.as_deref() == Some("gate")));
         assert!(hosts.iter().all(|h| h.state.is_running() && h.private_address.is_none() && h.host_keys.len() == 1));
         assert_eq!(hosts[0].tags.get("consul-leader").map(String::as_str), Some("True"));
     }

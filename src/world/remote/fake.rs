@@ -1,7 +1,7 @@
 //! Hosts in memory, for tests of what stands above the trait: they answer, fail, lie, hang and cut the
 //! connection as they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Command, ConnectError, Connector, Output, Part, Remote, RemoteError, Watch};
 use crate::model::event::Events;
-use crate::model::host::Host;
+use crate::model::host::{Host, HostId};
 use crate::model::name::HostName;
 
 /// What a command comes to.
@@ -63,12 +63,14 @@ pub struct FakeConnector {
     cancel: CancellationToken,
     /// Each command that was run: the host's name, the command line.
     pub ran: Arc<Mutex<Vec<(HostName, String)>>>,
+    /// The hosts that are known by their keys; who was connected to is.
+    pub known: Arc<Mutex<BTreeSet<HostId>>>,
 }
 
 impl FakeConnector {
     pub fn new(hosts: impl IntoIterator<Item = (HostName, FakeHost)>, cancel: CancellationToken) -> Self {
         let hosts = hosts.into_iter().map(|(name, host)| (name, Arc::new(host))).collect();
-        Self { hosts, cancel, ran: Arc::default() }
+        Self { hosts, cancel, ran: Arc::default(), known: Arc::default() }
     }
 }
 
@@ -82,13 +84,21 @@ impl Connector for FakeConnector {
         };
         match (script.on_connect)() {
             Some(error) => Err(error),
-            None => Ok(Arc::new(FakeRemote {
-                name,
-                script: Arc::clone(script),
-                cancel: self.cancel.clone(),
-                ran: Arc::clone(&self.ran),
-            })),
+            None => {
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(host.id.clone());
+                Ok(Arc::new(FakeRemote {
+                    name,
+                    script: Arc::clone(script),
+                    cancel: self.cancel.clone(),
+                    ran: Arc::clone(&self.ran),
+                }))
+            }
         }
+    }
+
+    fn knows(&self, host: &Host) -> Result<bool, ConnectError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(!host.host_keys.is_empty() || known.contains(&host.id))
     }
 }
 

@@ -2,18 +2,14 @@
 //! uses today is no alarm, a changed key of the same machine is one. The file has OpenSSH's form with the
 //! id for a name, so that `ssh -o HostKeyAlias=<id>` reads it too.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest, Sha256};
 
+use super::by_id::ById;
 use crate::model::host::HostId;
-
-/// Writers of one process take turns; those of several meet at the lock file.
-static WRITING: Mutex<()> = Mutex::new(());
 
 /// A public key as it travels: its blob, and the type that the blob names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,55 +52,25 @@ impl PublicKey {
 
 /// The cluster's known_hosts file.
 #[derive(Debug, Clone)]
-pub struct KnownHosts {
-    path: PathBuf,
-}
+pub struct KnownHosts(ById);
 
 impl KnownHosts {
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self(ById::new(path))
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     /// The keys known for `id`. A line that makes no sense is passed over: it vouches for nobody.
     pub fn keys(&self, id: &HostId) -> std::io::Result<Vec<PublicKey>> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let of_id = |line: &str| line.strip_prefix(&id.0)?.strip_prefix(' ').and_then(PublicKey::from_openssh);
-        Ok(text.lines().filter_map(of_id).collect())
+        Ok(self.0.values(id)?.iter().filter_map(|key| PublicKey::from_openssh(key)).collect())
     }
 
-    /// Makes `keys` the known ones of `id`. The file is written anew beside and renamed.
+    /// Makes `keys` the known ones of `id`.
     pub fn remember(&self, id: &HostId, keys: &[PublicKey]) -> std::io::Result<()> {
-        if id.0.is_empty() || id.0.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(std::io::Error::other("the host's id cannot stand in known_hosts"));
-        }
-        let _turn = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let lock = std::fs::File::create(self.path.with_extension("lock"))?;
-        lock.lock()?;
-        if self.keys(id)? == keys {
-            return Ok(());
-        }
-        let old = std::fs::read_to_string(&self.path).unwrap_or_default();
-        let mut file = tempfile::Builder::new().prefix(".known_hosts").tempfile_in(folder)?;
-        let prefix = format!("{} ", id.0);
-        for line in old.lines().filter(|line| !line.starts_with(&prefix)) {
-            writeln!(file, "{line}")?;
-        }
-        for key in keys {
-            writeln!(file, "{prefix}{}", key.to_openssh())?;
-        }
-        file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        Ok(())
+        self.0.replace(id, &keys.iter().map(PublicKey::to_openssh).collect::<Vec<_>>())
     }
 }
 

@@ -1,11 +1,13 @@
 //! SSH: one connection a host, kept for the whole run. The trait has primitives only (run, exchange);
 //! what is made of them stands in `engine`.
 
+mod by_id;
 pub mod fake;
 mod known_hosts;
 pub mod openssh;
 pub mod ssh;
 mod ssh_config;
+mod users;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -81,6 +83,9 @@ pub enum ConnectError {
     KeyChanged { host: HostName, known: String, shown: String, known_hosts: Option<PathBuf> },
     #[error("{host}: its SSH host key is not known: it showed {shown}")]
     KeyUnknown { host: HostName, shown: String, known_hosts: PathBuf },
+    /// The way to the host ends at what it leads through.
+    #[error("{host}: the way through {bastion} is closed: {detail}")]
+    Bastion { host: HostName, bastion: String, obstacle: Obstacle, detail: String },
     #[error("{host}: {what}")]
     Setup {
         host: HostName,
@@ -90,6 +95,26 @@ pub enum ConnectError {
     },
     #[error("{host}: given up because the run was interrupted")]
     Cancelled { host: HostName },
+}
+
+/// Why a bastion let nothing through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Its name has no address.
+    Unresolved,
+    /// It refuses, does not answer, or hangs up.
+    Unreachable,
+    /// The user's known_hosts has no key of it, or has another.
+    KeyUnknown,
+    KeyChanged,
+    Denied,
+    /// It does not forward connections, or not to there.
+    Forbidden,
+    /// The host's name has no address there.
+    HostUnresolved,
+    /// The program that makes the way cannot be started.
+    Program,
+    Other,
 }
 
 #[derive(Debug, Error)]
@@ -120,6 +145,11 @@ pub enum RemoteError {
 /// An open connection to one host. Commands on it take turns.
 #[async_trait]
 pub trait Remote: Send + Sync {
+    /// Who is logged in there.
+    fn user(&self) -> String {
+        "root".to_owned()
+    }
+
     /// Runs a command to its end. Its own failure is no error: see [`Output::status`].
     async fn run(&self, command: Command, watch: Arc<dyn Watch>) -> Result<Output, RemoteError>;
 
@@ -140,4 +170,7 @@ pub trait Connector: Send + Sync {
     /// Tries until `deadline`, with jittered back-off: a host that refuses or does not answer may be
     /// booting. A changed or unknown host key and a denied login are final at once.
     async fn connect(&self, host: &Host, deadline: Instant, events: &Events) -> Result<Arc<dyn Remote>, ConnectError>;
+
+    /// Is there a key by which the host would be known: one that came with it, or one remembered for its id?
+    fn knows(&self, host: &Host) -> Result<bool, ConnectError>;
 }

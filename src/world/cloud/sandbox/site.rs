@@ -162,6 +162,7 @@ impl Site {
                 port: Some(22),
                 user: Some("root".to_owned()),
                 key: Some(self.client_key()),
+                ..SshTarget::default()
             },
             host_keys: record.host_key.iter().cloned().collect(),
             tags,

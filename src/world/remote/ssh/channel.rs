@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use ssh2::{BlockDirections, Channel, ErrorCode, Session};
 use tokio_util::sync::CancellationToken;
 
 use super::login::millis;
+use super::proxy::Proxy;
+use super::stream::Stream;
 use super::{Job, Secret};
 use crate::model::name::HostName;
 use crate::model::stream::Part;
@@ -40,7 +42,9 @@ pub(super) struct Channeler {
     pub host: HostName,
     pub user: String,
     pub session: Session,
-    pub stream: TcpStream,
+    pub stream: Stream,
+    /// Makes the way, where it is not direct; ends when the session has ended.
+    pub proxy: Option<Proxy>,
     pub sudo_password: Option<Secret>,
     /// Found out by the first command that needs it.
     pub sudo: Option<Sudo>,
@@ -63,6 +67,8 @@ impl Channeler {
         self.session.set_blocking(true);
         self.session.set_timeout(500);
         let _ = self.session.disconnect(None, "done", None);
+        // What makes the way ends after what goes over it.
+        drop(self.proxy.take());
     }
 
     fn run(&mut self, command: &Command, watch: &dyn Watch) -> Result<Output, RemoteError> {

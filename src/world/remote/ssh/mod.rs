@@ -1,11 +1,22 @@
 //! SSH by libssh2: one thread a host owns the session and takes jobs from a channel; async callers await
-//! the answers. Authentication stands in `login`, running commands and forwarding in `channel`.
+//! the answers. `login` gets to a session (where and who in `resolve`, the way there in `dial`, the host's key
+//! in `hostkey`, the user in `auth`), `channel` runs commands and forwards on it.
 
+mod auth;
+mod candidates;
 mod channel;
+mod dial;
+mod hostkey;
 mod login;
+mod proxy;
+mod resolve;
+mod stream;
+mod turns;
+mod verdict;
+mod way;
 
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,10 +25,13 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use self::stream::Stream;
+use self::turns::Turns;
 use super::known_hosts::KnownHosts;
+use super::users::KnownUsers;
 use super::{Command, ConnectError, Connector, Output, Remote, RemoteError, Watch};
 use crate::model::event::Events;
-use crate::model::host::Host;
+use crate::model::host::{Host, HostId};
 use crate::model::name::HostName;
 
 /// A password; never shown, not even by `{:?}`.
@@ -67,27 +81,35 @@ pub struct SshSettings {
 pub struct SshConnector {
     settings: Arc<SshSettings>,
     known: KnownHosts,
+    users: KnownUsers,
+    turns: Turns,
 }
 
 impl SshConnector {
     pub fn new(settings: SshSettings) -> Self {
         let known = KnownHosts::new(settings.known_hosts.clone());
-        Self { settings: Arc::new(settings), known }
+        let users = KnownUsers::beside(&settings.known_hosts);
+        Self { settings: Arc::new(settings), known, users, turns: Turns::default() }
     }
+}
+
+/// Who logged in to `id` the last time, where the host had several candidates. `known_hosts` is the cluster's.
+pub fn last_user(known_hosts: &Path, id: &HostId) -> Option<String> {
+    KnownUsers::beside(known_hosts).user(id)
 }
 
 /// The socket of a running session, so that it can be closed from outside.
 #[derive(Clone, Default)]
-struct Socket(Arc<Mutex<Option<TcpStream>>>);
+struct Socket(Arc<Mutex<Option<Stream>>>);
 
 impl Socket {
-    fn set(&self, stream: Option<TcpStream>) {
+    fn set(&self, stream: Option<Stream>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stream;
     }
 
     fn shut_down(&self) {
         if let Some(stream) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = stream.shutdown(Shutdown::Both);
+            stream.shut_down();
         }
     }
 }
@@ -101,6 +123,8 @@ impl Connector for SshConnector {
         let login = login::Login {
             settings: Arc::clone(&self.settings),
             known: self.known.clone(),
+            users: self.users.clone(),
+            turns: self.turns.clone(),
             host: host.clone(),
             deadline,
             events: events.clone(),
@@ -109,7 +133,7 @@ impl Connector for SshConnector {
         let name = host.name.clone();
         let spawned = std::thread::Builder::new().name(format!("ssh {name}")).spawn(move || match login.run() {
             Ok(session) => {
-                if connected.send(Ok(())).is_ok() {
+                if connected.send(Ok(session.user.clone())).is_ok() {
                     session.serve(&inbox);
                 }
             }
@@ -118,11 +142,15 @@ impl Connector for SshConnector {
         let setup = |what: &str, source| ConnectError::Setup { host: name.clone(), what: what.to_owned(), source };
         spawned.map_err(|error| setup("starting its thread", Some(error.into())))?;
         let guard = self.close_when_cancelled(&socket);
-        match answer.await {
+        let user = match answer.await {
             Ok(result) => result?,
             Err(_) => return Err(setup("its thread ended", None)),
-        }
-        Ok(Arc::new(SshRemote { host: host.name.clone(), jobs: Mutex::new(jobs), _guard: guard }))
+        };
+        Ok(Arc::new(SshRemote { host: host.name.clone(), user, jobs: Mutex::new(jobs), _guard: guard }))
+    }
+
+    fn knows(&self, host: &Host) -> Result<bool, ConnectError> {
+        hostkey::known_keys(&self.known, host).map(|keys| !keys.is_empty())
     }
 }
 
@@ -158,6 +186,7 @@ enum Job {
 /// The async side of one connection. Dropping it ends the thread, which closes the connection.
 struct SshRemote {
     host: HostName,
+    user: String,
     jobs: Mutex<mpsc::Sender<Job>>,
     _guard: tokio_util::sync::DropGuard,
 }
@@ -182,6 +211,10 @@ impl SshRemote {
 
 #[async_trait]
 impl Remote for SshRemote {
+    fn user(&self) -> String {
+        self.user.clone()
+    }
+
     async fn run(&self, command: Command, watch: Arc<dyn Watch>) -> Result<Output, RemoteError> {
         self.ask("running a command", |answer| Job::Run { command, watch, answer }).await
     }
