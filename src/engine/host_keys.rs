@@ -49,7 +49,8 @@ async fn one(mut host: Host, cloud: &dyn Cloud, connector: &dyn Connector, deadl
         }
         if !host.host_keys.is_empty() {
             if let Err(error) = cloud.remember_host_keys(&host.id, &host.host_keys).await {
-                events.warn(Some(&host.name), format!("its keys are known here only: {}", super::failure::chain(&error)));
+                events
+                    .warn(Some(&host.name), format!("its keys are known here only: {}", super::failure::chain(&error)));
             }
             events.ended(Some(&host.name), Doing::HostKeys, false);
             return host;

@@ -139,7 +139,13 @@ fn killed_at_every_call() {
         assert_eq!(instances, 2, "killed at call {n}: {held:?}");
         let others: Vec<&String> = held.iter().filter(|name| !name.starts_with("i-")).collect();
         let name = format!("clusterctl-{cluster}");
-        let expected = [name.clone(), name.clone(), format!("{name}-server"), format!("{name}-us-east-1"), format!("{name}-us-east-1")];
+        let expected = [
+            name.clone(),
+            name.clone(),
+            format!("{name}-server"),
+            format!("{name}-us-east-1"),
+            format!("{name}-us-east-1"),
+        ];
         assert_eq!(others, expected.iter().collect::<Vec<_>>(), "killed at call {n}");
         lab.faults(&json!([]));
         lab.run(&spec, &["down"]).expect(0);

@@ -35,7 +35,8 @@ impl Lab {
         let operator = environment.remove(at).1;
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("key");
-        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key).status();
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key).status();
         assert!(made.unwrap().success());
         Self { name: name.to_owned(), environment, operator, dir }
     }
@@ -61,7 +62,8 @@ impl Lab {
         let cache = std::env::var_os("CLUSTERCTL_CACHE_DIR").map_or_else(
             || {
                 let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-                base.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache")).join("clusterctl")
+                base.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"))
+                    .join("clusterctl")
             },
             PathBuf::from,
         );

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ec2::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_ec2::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_ec2::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_ec2::config::{HttpClient, RuntimeComponents};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -60,7 +60,7 @@ fn ec2(change: impl FnOnce(&mut Ec2Spec), answers: &[(u16, String)]) -> (Ec2, Re
         .region(Region::new("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
         .retry_config(retries().with_initial_backoff(Duration::from_millis(1)))
-                .http_client(aws_sdk_ec2::config::SharedHttpClient::new(replay.clone()))
+        .http_client(aws_sdk_ec2::config::SharedHttpClient::new(replay.clone()))
         .build();
     let mut spec = Spec::ec2(ClusterName::new("shop").unwrap());
     spec.ssh.key = Some(PathBuf::from("/nowhere"));
@@ -79,16 +79,21 @@ fn asked(replay: &Replay) -> Vec<BTreeMap<String, String>> {
 fn page(instances: &str, next: Option<&str>) -> (u16, String) {
     let next = next.map(|token| format!("<nextToken>{token}</nextToken>")).unwrap_or_default();
     let set = format!("<item><instancesSet>{instances}</instancesSet></item>");
-    (200, format!("<DescribeInstancesResponse><reservationSet>{set}</reservationSet>{next}</DescribeInstancesResponse>"))
+    (
+        200,
+        format!("<DescribeInstancesResponse><reservationSet>{set}</reservationSet>{next}</DescribeInstancesResponse>"),
+    )
 }
 
 fn error(status: u16, code: &str) -> (u16, String) {
-    let text = format!("<Response><Errors><Error><Code>{code}</Code><Message>said</Message></Error></Errors></Response>");
+    let text =
+        format!("<Response><Errors><Error><Code>{code}</Code><Message>said</Message></Error></Errors></Response>");
     (status, text)
 }
 
 fn footing() -> Footing {
-    let subnet = |zone: &str| Subnet { id: format!("subnet-{zone}"), vpc: "vpc-1".to_owned(), zone: zone.to_owned(), free: 9 };
+    let subnet =
+        |zone: &str| Subnet { id: format!("subnet-{zone}"), vpc: "vpc-1".to_owned(), zone: zone.to_owned(), free: 9 };
     let image = ImageFacts {
         id: "ami-1".to_owned(),
         name: Some("debian-12-amd64".to_owned()),

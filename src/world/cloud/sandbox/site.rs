@@ -158,7 +158,7 @@ impl Site {
             state: if is_running { HostState::Running } else { HostState::Stopped },
             private_address: Some(IpAddr::V4(record.address)),
             ssh: SshTarget {
-            host: record.address.to_string(),
+                host: record.address.to_string(),
                 port: Some(22),
                 user: Some("root".to_owned()),
                 key: Some(self.client_key()),
