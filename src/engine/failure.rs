@@ -1,6 +1,7 @@
 //! Makes the failure that an operator reads out of an error of the outside, with its cure.
 
 use crate::model::host::Host;
+use crate::model::jump::Jump;
 use crate::model::report::{Failure, HostOutcome, HostResult};
 use crate::world::cloud::CloudError;
 use crate::world::remote::{ConnectError, Obstacle, RemoteError};
@@ -79,17 +80,22 @@ fn connect_hint(error: &ConnectError) -> Option<String> {
 
 /// The user's own ssh makes the way, so trying it by hand shows what it shows here.
 fn bastion_hint(bastion: &str, obstacle: Obstacle) -> String {
+    let Ok(jump) = bastion.parse::<Jump>() else {
+        return "run the ProxyCommand of your ~/.ssh/config by hand: it has to connect to the host without a question"
+            .to_owned();
+    };
+    let command = jump.command();
     match obstacle {
         Obstacle::KeyUnknown => {
-            format!("log in once by hand (`ssh {bastion}`) and compare its key, or run with --accept-new-host-keys")
+            format!("log in once by hand (`{command}`) and compare its key, or run with --accept-new-host-keys")
         }
         Obstacle::KeyChanged => format!(
-            "if {bastion} was rebuilt, remove its old key (`ssh-keygen -R`, as `ssh {bastion}` shows it); if it was \
-             not, someone may stand between: do not log in"
+            "if {bastion} was rebuilt, remove its old key as `{command}` tells you; if it was not, someone may stand \
+             between: do not log in"
         ),
         Obstacle::Denied => format!(
-            "`ssh {bastion}` must log in without a question: name the right user in `bastion`, and its key in [ssh] or \
-             in your ~/.ssh/config, or load it into ssh-agent"
+            "`{command}` must log in without a question: name the right user in `bastion`, and its key in [ssh] or in \
+             your ~/.ssh/config, or load it into ssh-agent"
         ),
         Obstacle::Forbidden => {
             format!("{bastion} must allow it: AllowTcpForwarding and PermitOpen in its /etc/ssh/sshd_config")
@@ -97,9 +103,9 @@ fn bastion_hint(bastion: &str, obstacle: Obstacle) -> String {
         Obstacle::HostUnresolved => {
             format!("{bastion} resolves the name, not this machine: give the address by which it knows the host")
         }
-        Obstacle::Program => "is the OpenSSH client installed, or what your ProxyCommand names?".to_owned(),
+        Obstacle::Program => "the way is made by the OpenSSH client: is it installed?".to_owned(),
         Obstacle::Unresolved | Obstacle::Unreachable | Obstacle::Other => {
-            format!("try `ssh {bastion}` by hand: the way is made by your own ssh, with your ~/.ssh/config")
+            format!("try `{command}` by hand: the way is made by your own ssh, with your ~/.ssh/config")
         }
     }
 }
@@ -116,4 +122,16 @@ pub fn of_remote(step: &str, error: &RemoteError) -> HostResult {
         _ => None,
     };
     HostResult::Failed(Failure { hint, ..plain(step, chain(error)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_way_has_a_cure_that_can_be_typed() {
+        assert!(bastion_hint("me@gate:2222", Obstacle::KeyUnknown).contains("`ssh -p 2222 me@gate`"));
+        assert!(bastion_hint("gate", Obstacle::Unreachable).contains("`ssh gate`"));
+        assert!(bastion_hint("your ProxyCommand", Obstacle::Other).contains("ProxyCommand of your ~/.ssh/config"));
+    }
 }

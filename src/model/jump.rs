@@ -16,6 +16,15 @@ pub struct Jump {
 impl Jump {
     /// The word that turns a jump off.
     pub const NONE: &'static str = "none";
+
+    /// What a person types to log in there.
+    pub fn command(&self) -> String {
+        let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        match self.port {
+            Some(port) => format!("ssh -p {port} {user}{}", self.host),
+            None => format!("ssh {user}{}", self.host),
+        }
+    }
 }
 
 impl FromStr for Jump {
@@ -106,6 +115,8 @@ mod tests {
             assert_eq!((jump.user.as_deref(), jump.host.as_str(), jump.port), (user, host, port), "{text}");
             assert_eq!(jump.to_string(), text);
         }
+        let command = |text: &str| text.parse::<Jump>().unwrap().command();
+        assert_eq!([command("me@[fd00::1]:23"), command("gate")], ["ssh -p 23 me@fd00::1", "ssh gate"]);
         assert_eq!("fd00::1".parse::<Jump>().unwrap().to_string(), "[fd00::1]");
         assert_eq!("ssh://me@gate:22/".parse::<Jump>().unwrap().to_string(), "me@gate:22");
     }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use clusterctl::model::event::Events;
 use clusterctl::model::host::{Host, HostId, SshTarget};
 use clusterctl::world::remote::ssh::{SshConnector, SshSettings, UnknownKey, last_user};
 use clusterctl::world::remote::{
-    Command, ConnectError, Connector as _, Obstacle, Part, Remote, RemoteError, Unwatched, Watch,
+    Command, ConnectError, Connector as _, Obstacle, Part, Remote, RemoteError, Unwatched, Watch, openssh,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -226,6 +227,40 @@ async fn many_hosts_go_through_one_bastion_at_once() {
     assert_eq!(way.bastion.log().matches("Accepted publickey").count(), hosts.len());
     drop(all);
     ended(&format!("-W [127.0.0.1]:{}", way.host.port)).await;
+}
+
+/// What `clusterctl ssh` hands to the user's ssh, which offers the bastion the spec's key too.
+#[tokio::test]
+async fn the_users_ssh_goes_the_same_way() {
+    let way = Way::start();
+    way.config("");
+    let options = openssh::through(&way.name(), Some(&way.host.path("user")), &way.host.path("home")).unwrap();
+    // Both take this configuration for the user's own.
+    let wrapper = way.host.path("ssh");
+    let config = way.host.path("ssh_config");
+    fs::write(&wrapper, format!("#!/bin/sh\nexec /usr/bin/ssh -F '{}' \"$@\"\n", config.display())).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let port = way.host.port.to_string();
+    fs::write(
+        way.host.path("users_known_hosts"),
+        format!(
+            "[127.0.0.1]:{port} {}\n[127.0.0.1]:{} {}\n",
+            way.host.host_key(),
+            way.bastion.port,
+            way.bastion.host_key()
+        ),
+    )
+    .unwrap();
+    let output = std::process::Command::new(&wrapper)
+        .args(["-o", "BatchMode=yes", "-p", &port, "-l", "root", "-i"])
+        .arg(way.host.path("user"))
+        .args(options)
+        .args(["--", "127.0.0.1", "echo over"])
+        .env("PATH", format!("{}:/usr/bin:/bin", wrapper.parent().unwrap().display()))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "over\n", "{output:?}");
+    assert!(way.bastion.log().contains("Accepted publickey"));
 }
 
 /// A host that `~/.ssh/config` alone knows how to reach.

@@ -93,7 +93,8 @@ pub fn through(bastion: &str, key: Option<&Path>, home: &Path) -> Result<Vec<OsS
     }
     let quote = |word: &str| shlex::try_quote(word).map(|word| word.into_owned()).map_err(|error| error.to_string());
     let mut line = words.iter().map(|word| quote(word)).collect::<Result<Vec<_>, _>>()?.join(" ");
-    line.push_str(" -W [%h]:%p");
+    // Quoted, or a shell takes the brackets for a pattern of file names.
+    line.push_str(" -W '[%h]:%p'");
     for word in destination(&jump) {
         line.push(' ');
         line.push_str(&quote(&word.to_string_lossy())?);
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(words("none", Some("/k")), ["-o", "ProxyJump=none"]);
         assert_eq!(
             words("me@[fd00::1]:23", Some("/my keys/100%")),
-            ["-o", "ProxyCommand=ssh -i '/my keys/100%%' -W [%h]:%p -l me -p 23 -- fd00::1"]
+            ["-o", "ProxyCommand=ssh -i '/my keys/100%%' -W '[%h]:%p' -l me -p 23 -- fd00::1"]
         );
         std::fs::create_dir(home.path().join(".ssh")).unwrap();
         std::fs::write(home.path().join(".ssh/id_rsa"), "").unwrap();

@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -121,9 +122,13 @@ impl Login {
         match way {
             Way::Jump { before, last } => {
                 let keys = self.bastion_keys(&last.host)?;
-                let config = self.settings.ssh_config.as_deref();
+                let config = match self.settings.ssh_config.as_deref() {
+                    Some(path) if !path.exists() || openssh::reads_by_itself(path) => None,
+                    Some(path) => Some(path),
+                    None => Some(Path::new("none")),
+                };
                 let client = Client {
-                    config: config.filter(|path| path.exists() && !openssh::reads_by_itself(path)),
+                    config,
                     keys: keys.iter().map(AsRef::as_ref).collect(),
                     accept_new_keys: self.settings.unknown_key == UnknownKey::AcceptNew,
                     timeout,

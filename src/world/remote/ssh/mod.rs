@@ -6,6 +6,7 @@ mod auth;
 mod candidates;
 mod channel;
 mod dial;
+mod flow;
 mod hostkey;
 mod login;
 mod proxy;

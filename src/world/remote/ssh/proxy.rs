@@ -57,17 +57,17 @@ impl Proxy {
         let mut child = command.spawn()?;
         // The program's end of the pair must be held by nobody else, or its end is not seen.
         drop(command);
-        let said = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, said) = (child.stderr.take(), Arc::new(Mutex::new(Vec::new())));
         let (closed, silent) = channel();
-        if let Some(stderr) = child.stderr.take() {
-            let said = Arc::clone(&said);
+        let proxy = Self { child, stream, said: Arc::clone(&said), silent };
+        if let Some(stderr) = stderr {
             let listen = move || {
                 listen(stderr, &said);
                 let _ = closed.send(());
             };
             std::thread::Builder::new().name("ssh proxy".to_owned()).spawn(listen)?;
         }
-        Ok((Self { child, stream, said, silent }, ours))
+        Ok((proxy, ours))
     }
 
     /// Waits until the host's first bytes are there, which it sends unasked.

@@ -31,7 +31,7 @@ pub(super) struct Target<'a> {
 
 /// What the OpenSSH client is told, besides where to go.
 pub(super) struct Client<'a> {
-    /// The user's ssh_config, where it is not the one that OpenSSH reads anyway.
+    /// The user's ssh_config, where it is not the one that OpenSSH reads anyway, or `none`.
     pub config: Option<&'a Path>,
     /// Offered to the bastion, in this order, before what its agent has; none where its config names them.
     pub keys: Vec<&'a Path>,
