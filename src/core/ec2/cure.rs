@@ -15,7 +15,7 @@ pub fn cure(service: &str, action: &str, code: &str, message: &str) -> Option<St
     }
     let message = message.to_lowercase();
     let is = |known: &&str| fits(known, whole) || fits(known, code);
-    let found = CURES.iter().find(|(codes, within, _)| codes.iter().any(|c| is(c)) && message.contains(within));
+    let found = CURES.iter().find(|(codes, within, _)| codes.iter().any(is) && message.contains(within));
     found.map(|(_, _, cure)| (*cure).to_owned())
 }
 
