@@ -64,7 +64,7 @@ impl Session {
         };
         let cloud: Box<dyn Cloud> = match &spec.provider {
             ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
-            ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(hosts, &spec.ssh)),
+            ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
             ProviderSpec::Ec2(ec2) => Box::new(Ec2::new(&spec, ec2, paths.home.clone(), cancel.clone())),
         };
         let connector = connector(&global, &paths, &spec, &cancel)?;
@@ -159,12 +159,16 @@ impl Session {
 
     /// After `down`: a new cluster of this name has other keys.
     pub fn forget_host_keys(&self) -> Result<()> {
-        let path = self.paths.known_hosts(&self.spec.cluster);
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
+        let known = self.paths.known_hosts(&self.spec.cluster);
+        for path in [known.with_file_name("users"), known] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("removing {}", path.display()));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 

@@ -42,7 +42,8 @@ impl Drop for Root {
         for cluster in clusters(self.path()).unwrap_or_default() {
             let sandbox = self.sandbox(cluster.as_str());
             // In a thread of its own: a runtime cannot be entered from within the test's one.
-            let destroyed = std::thread::spawn(move || runtime().block_on(sandbox.destroy(&Events::silent()))).join();
+            let destroyed =
+                std::thread::spawn(move || runtime().block_on(sandbox.destroy(false, &Events::silent()))).join();
             assert!(std::thread::panicking() || matches!(destroyed, Ok(Ok(_))), "{destroyed:?}");
         }
     }
@@ -208,12 +209,12 @@ async fn hosts_live_and_leave_nothing() {
 
     let bridge = bridge(&hosts[0]);
     assert!(!traces(root.path(), &bridge).is_empty());
-    let removed = sandbox.destroy(&Events::silent()).await.unwrap();
+    let removed = sandbox.destroy(false, &Events::silent()).await.unwrap();
     assert_eq!(removed.hosts, [hosts[1].name.clone(), hosts[0].name.clone()]);
     assert!(removed.others.contains(&format!("bridge {bridge}")), "{removed:?}");
     assert_eq!(traces(root.path(), &bridge), [""; 0]);
     assert!(!root.path().exists(), "no folder is left");
-    let again = sandbox.destroy(&Events::silent()).await.unwrap();
+    let again = sandbox.destroy(false, &Events::silent()).await.unwrap();
     // Whichever test's cluster goes last closes the forwarding that all of them shared.
     assert!(again.hosts.is_empty() && again.others.iter().all(|o| o.starts_with("forwarding")), "{again:?}");
 }
@@ -241,7 +242,7 @@ async fn two_clusters_stand_side_by_side() {
     try_ssh(&first[0], &reach(&first[0])).unwrap();
     try_ssh(&first[0], &reach(&second[0])).expect_err("clusters do not reach each other");
 
-    one.destroy(&Events::silent()).await.unwrap();
+    one.destroy(false, &Events::silent()).await.unwrap();
     assert_eq!(ssh(&second[0], "hostname"), "two-server-1", "the other cluster lives on");
     assert!(states(&two).await.iter().all(|s| s.is_running()));
 }
@@ -300,7 +301,7 @@ async fn half_made_hosts_are_launched_or_destroyed_all_the_same() {
     fs::remove_file(record(&hosts[0])).unwrap();
     fs::remove_file(record(&hosts[1])).unwrap();
     fs::remove_file(cluster.join("cluster.json")).unwrap();
-    let removed = sandbox.destroy(&Events::silent()).await.unwrap();
+    let removed = sandbox.destroy(false, &Events::silent()).await.unwrap();
     assert_eq!(removed.hosts.len(), 2);
     assert_eq!(traces(root.path(), &bridge), [""; 0]);
     assert!(!root.path().exists());

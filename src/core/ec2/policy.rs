@@ -30,11 +30,8 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("ec2", "DescribeInstanceTypes", "learns an instance type's architecture"),
     ("ec2", "DescribeInstances", "finds the hosts and the leader"),
     ("ec2", "DescribeKeyPairs", "sees whether the key pair is there"),
-    ("ec2", "DescribeSecurityGroupRules", "compares the groups' rules"),
     ("ec2", "DescribeSecurityGroups", "finds the groups again"),
     ("ec2", "DescribeSubnets", "finds subnets to spread hosts over"),
-    ("ec2", "DescribeVolumes", "names the volumes that stay with --keep-data"),
-    ("ec2", "DescribeVpcs", "finds the account's default VPC"),
     ("ec2", "GetConsoleOutput", "reads new hosts' SSH keys before the first login"),
     ("ec2", "ImportKeyPair", "gives EC2 the public half of your key"),
     ("ec2", "ModifyInstanceAttribute", "gives groups to an instance that joins; keeps volumes with --keep-data"),
@@ -52,8 +49,6 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("iam", "GetInstanceProfile", "finds the identity again"),
     ("iam", "GetRole", "finds the identity again"),
     ("iam", "GetRolePolicy", "sees whether its policy is the wanted one"),
-    ("iam", "ListAttachedRolePolicies", "sees what else hangs on the role"),
-    ("iam", "ListRolePolicies", "sees what else hangs on the role"),
     ("iam", "PassRole", "hands the role to the instances"),
     ("iam", "PutRolePolicy", "lets instances find the leader"),
     ("iam", "RemoveRoleFromInstanceProfile", "takes the identity away again"),
@@ -61,7 +56,6 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("iam", "TagRole", "marks the identity as the cluster's"),
     ("servicequotas", "GetServiceQuota", "`doctor` compares the quota with the cluster"),
     ("ssm", "GetParameter", "finds a distribution's newest AMI"),
-    ("ssm", "GetParameters", "finds a distribution's newest AMI"),
     ("sts", "GetCallerIdentity", "`doctor` says who you are"),
 ];
 

@@ -7,8 +7,10 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use super::{Cloud, CloudError, Launch, Removed};
+use crate::model::ec2::tag;
 use crate::model::event::Events;
-use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
+use crate::model::host::{Host, HostId, HostState, SshTarget};
+use crate::model::name::ClusterName;
 use crate::model::report::Finding;
 use crate::model::spec::{InventoryHost, SshSpec};
 
@@ -21,9 +23,13 @@ pub struct Inventory {
 
 impl Inventory {
     /// What a host does not say itself is taken from `ssh`.
-    pub fn new(hosts: &[InventoryHost], ssh: &SshSpec) -> Self {
-        let mut hosts: Vec<Host> = hosts.iter().map(|h| host(h, ssh)).collect();
+    pub fn new(cluster: &ClusterName, hosts: &[InventoryHost], ssh: &SshSpec) -> Self {
+        let mut hosts: Vec<Host> = hosts.iter().map(|h| host(cluster, h, ssh)).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        // One leader, however many servers.
+        if let Some(server) = hosts.iter_mut().find(|host| host.role.is_server()) {
+            server.tags.insert(tag::LEADER.to_owned(), "True".to_owned());
+        }
         Self { hosts }
     }
 
@@ -32,11 +38,11 @@ impl Inventory {
     }
 }
 
-fn host(listed: &InventoryHost, ssh: &SshSpec) -> Host {
-    let mut tags = BTreeMap::from([("clusterctl:role".to_owned(), listed.role.to_string())]);
-    if listed.role == Role::Server {
-        tags.insert("consul-leader".to_owned(), "True".to_owned());
-    }
+fn host(cluster: &ClusterName, listed: &InventoryHost, ssh: &SshSpec) -> Host {
+    let tags = BTreeMap::from([
+        (tag::CLUSTER.to_owned(), cluster.to_string()),
+        (tag::ROLE.to_owned(), listed.role.to_string()),
+    ]);
     Host {
         id: HostId(format!("{PROVIDER}:{}", listed.name)),
         name: listed.name.clone(),
@@ -105,6 +111,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::model::host::Role;
     use crate::model::name::HostName;
 
     fn inventory() -> Inventory {
@@ -124,7 +131,11 @@ mod tests {
             key: Some(PathBuf::from("/k")),
             bastion: Some("gate".to_owned()),
         };
-        Inventory::new(&[listed("web", Role::Node, Some("me")), listed("main", Role::Server, None)], &ssh)
+        Inventory::new(
+            &ClusterName::new("shop").unwrap(),
+            &[listed("web", Role::Node, Some("me")), listed("main", Role::Server, None)],
+            &ssh,
+        )
     }
 
     #[tokio::test]

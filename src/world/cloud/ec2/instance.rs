@@ -46,7 +46,7 @@ impl Instance {
         Some(Self {
             id: from.instance_id()?.to_owned(),
             state: state(from.state().and_then(sdk::InstanceState::name)),
-            reason: from.state_reason().and_then(|reason| reason.message()).map(str::to_owned),
+            reason: from.state_reason().map(reason),
             private_address: address(from.private_ip_address()),
             public_address: address(from.public_ip_address()),
             tags: tags(from.tags()),
@@ -81,6 +81,12 @@ impl Instance {
         let Self { id, state, private_address, public_address, tags, .. } = self;
         Candidate { id, state, private_address, public_address, tags }
     }
+}
+
+/// EC2's code and words; most messages begin with the code already.
+fn reason(reason: &sdk::StateReason) -> String {
+    let (code, message) = (reason.code().unwrap_or_default(), reason.message().unwrap_or_default());
+    if message.starts_with(code) { message.to_owned() } else { format!("{code}: {message}") }
 }
 
 fn volume(mapping: &sdk::InstanceBlockDeviceMapping) -> Option<Volume> {

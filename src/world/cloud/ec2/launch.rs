@@ -23,7 +23,7 @@ const AT_ONCE: usize = 5;
 /// How often a call is repeated whose profile or group AWS does not know yet everywhere.
 const NOT_YET: usize = 20;
 const NOT_YET_PAUSE: Duration = Duration::from_secs(1);
-/// A terminated instance keeps its token, so a later generation's is tried.
+/// A terminated instance keeps its token, so a later generation's is tried: so many more than EC2 still lists.
 const GENERATIONS: u32 = 20;
 
 impl Ec2 {
@@ -90,9 +90,10 @@ impl Ec2 {
     }
 
     /// Makes the instance, in the subnet that its ordinal falls to, or in the next that has room.
-    async fn run(&self, launch: &Launch, old: &[Instance], footing: &Footing) -> Result<Host, CloudError> {
+    pub(super) async fn run(&self, launch: &Launch, old: &[Instance], footing: &Footing) -> Result<Host, CloudError> {
         let ordinal = ordinal(&launch.name);
         let mut generation = token::next_generation(old.iter().map(|instance| &instance.tags));
+        let last = generation.saturating_add(GENERATIONS);
         let subnets = footing.subnets.len();
         let first = (ordinal.max(1) as usize - 1) % subnets;
         let mut tried = Vec::new();
@@ -131,7 +132,7 @@ impl Ec2 {
                 }
                 _ => return Err(refused("ec2:RunInstances", error)),
             }
-            if generation > GENERATIONS {
+            if generation > last {
                 return Err(nothing_made(&launch.name));
             }
         }

@@ -148,7 +148,8 @@ impl Site {
             ("clusterctl:cluster".to_owned(), self.cluster.to_string()),
             ("clusterctl:role".to_owned(), record.role.to_string()),
         ]);
-        if record.role == Role::Server {
+        // One leader, however many servers.
+        if record.role == Role::Server && record.name.as_str().ends_with("-1") {
             tags.insert("consul-leader".to_owned(), "True".to_owned());
         }
         Host {
