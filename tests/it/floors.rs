@@ -95,3 +95,21 @@ fn the_pure_floors_stay_pure() {
     }
     assert!(wrong.is_empty(), "the pure floors name the outside:\n{}", wrong.join("\n"));
 }
+
+/// The operator's policy is written beside the code: both must name the same calls.
+#[test]
+fn the_operators_policy_names_the_calls_that_the_code_makes() {
+    use std::collections::BTreeSet;
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/world/cloud/ec2"), &mut files);
+    let pattern = regex::Regex::new(r#""((?:ec2|iam|ssm|sts|servicequotas):[A-Z][A-Za-z]+)""#).unwrap();
+    let mut called = BTreeSet::new();
+    for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        called.extend(pattern.captures_iter(&text).map(|found| found[1].to_owned()));
+    }
+    use clusterctl::core::ec2::policy::{ACTIONS, UNCALLED};
+    let uncalled: BTreeSet<String> = UNCALLED.iter().map(|(s, a)| format!("{s}:{a}")).collect();
+    let named: BTreeSet<String> = ACTIONS.iter().map(|(service, action, _)| format!("{service}:{action}")).collect();
+    assert_eq!(called, named.difference(&uncalled).cloned().collect());
+}
