@@ -23,8 +23,10 @@ impl Lock {
         loop {
             let file = match open(path) {
                 Ok(file) => file,
-                // Whoever held it last removed the folder just now.
+                // Whoever held it last removed the folder just now: after it was made here, or between finding
+                // that it exists and looking at what it is.
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) if e.kind() == ErrorKind::AlreadyExists && !path.parent().is_some_and(Path::is_file) => continue,
                 Err(e) => return Err(failed(e)),
             };
             if !try_lock(&file).map_err(failed)? {
