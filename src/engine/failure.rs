@@ -27,6 +27,15 @@ pub fn plain(step: &str, message: String) -> Failure {
     Failure { step: step.to_owned(), message, lines: Vec::new(), log: None, hint: None }
 }
 
+/// What kept a host from its end, with the cure, for where there is one place for both.
+pub fn sentence(result: &HostResult) -> String {
+    match result {
+        HostResult::Failed(Failure { message, hint: Some(hint), .. }) => format!("{message} ({hint})"),
+        HostResult::Failed(Failure { message, .. }) => message.clone(),
+        _ => "interrupted".to_owned(),
+    }
+}
+
 pub fn of_cloud(step: &str, error: &CloudError) -> HostResult {
     if matches!(error, CloudError::Cancelled) {
         return HostResult::Interrupted { step: step.to_owned() };
