@@ -60,7 +60,7 @@ async fn run(
     let remote = match connector.connect(host, Instant::now() + limits.connect, events).await {
         Ok(remote) => remote,
         Err(error) => {
-            outcome.problem = Some(failure::sentence(&failure::of_connect(&error)));
+            outcome.problem = Some(failure::sentence(&failure::of_connect(&host.name, &error)));
             return outcome;
         }
     };
@@ -72,7 +72,7 @@ async fn run(
             outcome.stdout = String::from_utf8_lossy(&output.stdout).into_owned();
             outcome.stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         }
-        Err(error) => outcome.problem = Some(failure::sentence(&failure::of_remote("exec", &error))),
+        Err(error) => outcome.problem = Some(failure::sentence(&failure::of_remote(&host.name, "exec", &error))),
     }
     outcome
 }

@@ -143,6 +143,7 @@ async fn one_hosts_trouble_is_its_own() {
         let (at, message) = failure(&failed[host]);
         assert!(at == step && message.contains(said), "{host}: {at}: {message}");
     }
+    assert!(!failed.iter().any(|(host, result)| failure(result).1.starts_with(&format!("{host}: "))), "{failed:?}");
     let HostResult::Failed(denied) = &failed["denied"] else { panic!() };
     assert!(denied.hint.as_ref().unwrap().contains("key"), "{denied:?}");
     let HostResult::Failed(broken) = &failed["broken"] else { panic!() };
@@ -307,7 +308,7 @@ async fn status_names_what_is_wrong_with_each_host() {
     assert!(failed.is_empty());
     let answers = status::ask_servers(&observed).await;
     let unreached = match connector.connect(&hosts[2], std::time::Instant::now(), &Events::silent()).await {
-        Err(error) => super::failure::outcome(&hosts[2], super::failure::of_connect(&error)),
+        Err(error) => super::failure::outcome(&hosts[2], super::failure::of_connect(&hosts[2].name, &error)),
         Ok(_) => panic!("b is not there"),
     };
     let report =
