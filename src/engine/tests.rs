@@ -17,7 +17,7 @@ use crate::model::event::{Event, EventKind, EventSink, Events};
 use crate::model::facts::FactsQuery;
 use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
 use crate::model::name::{ClusterName, HostName};
-use crate::model::report::HostResult;
+use crate::model::report::{HostResult, Unconfirmed};
 use crate::model::spec::Spec;
 use crate::world::cloud::FakeCloud;
 use crate::world::remote::fake::{Answer, FakeConnector, FakeHost};
@@ -296,6 +296,29 @@ async fn verified_means_that_consul_and_prometheus_said_so() {
     assert!(silent.missing.iter().any(|line| line.starts_with("s: Consul: ")), "{silent:?}");
     let garbage = verified(server("x", "<html>", targets(&up))).await.unwrap_err();
     assert!(garbage.missing[0].contains("makes no sense"), "{garbage:?}");
+}
+
+#[tokio::test]
+async fn asking_ends_with_an_interruption_and_nobody_has_failed() {
+    let cancel = CancellationToken::new();
+    let hangs = FakeHost { on_exchange: Box::new(|_, _| Err(Answer::Hang)), ..machine(good) };
+    let connector = FakeConnector::new([(name("s"), hangs)], cancel.clone());
+    let (observed, _) = look(vec![host("s", Role::Server, 1)], &connector).await;
+    let (servers, hosts, limits, events) = ([&observed[0]], [name("s"), name("a")], limits(), Events::silent());
+    let (answer, ()) = tokio::join!(verify::verify(&servers, &hosts, &limits, &events), async { cancel.cancel() });
+    let unverified = answer.unwrap_err();
+    assert!(unverified.interrupted, "{unverified:?}");
+    let outcomes = || ["s", "a"].map(|n| super::failure::outcome(&host(n, Role::Node, 1), HostResult::Unchanged));
+    let mut interrupted = outcomes();
+    verify::not_confirmed(&mut interrupted, &unverified, Unconfirmed::Interrupted);
+    let at = HostResult::Interrupted { step: "verify".to_owned() };
+    assert!(interrupted.iter().all(|outcome| outcome.result == at), "{interrupted:?}");
+
+    let missing = vec!["a: Consul on s says: failed".to_owned()];
+    let mut in_vain = outcomes();
+    verify::not_confirmed(&mut in_vain, &verify::Unverified { missing, interrupted: false }, Unconfirmed::InVain);
+    assert_eq!(in_vain[0].result, HostResult::Unchanged);
+    assert_eq!(failure(&in_vain[1].result), ("verify", "Consul on s says: failed"));
 }
 
 #[tokio::test]
