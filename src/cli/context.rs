@@ -158,9 +158,9 @@ impl Session {
     }
 
     /// After `down`: a new cluster of this name has other keys.
-    pub fn forget_host_keys(&self) -> Result<()> {
-        let known = self.paths.known_hosts(&self.spec.cluster);
-        for path in [known.with_file_name("users"), known] {
+    pub fn forget_hosts(&self) -> Result<()> {
+        let folder = self.paths.cluster(&self.spec.cluster);
+        for path in ["users", "users.lock", "known_hosts", "known_hosts.lock"].map(|name| folder.join(name)) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("removing {}", path.display()));

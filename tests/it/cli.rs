@@ -70,6 +70,7 @@ fn hosts_of_ones_own_are_not_changed_unasked() {
     std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
     insta::assert_snapshot!("inventory_join", clusterctl(dir.path(), &["join-node"]));
     insta::assert_snapshot!("inventory_down", clusterctl(dir.path(), &["down"]));
+    assert!(!dir.path().join("state/shop").exists(), "a refused `down` left a folder");
 }
 
 #[test]
