@@ -104,7 +104,7 @@ async fn fetch(global: &Global, paths: &Paths, cache: &Cache, args: &FetchArgs) 
     let wanted: Vec<ArtifactId> = archs.iter().flat_map(|arch| ids(&spec.versions, *arch)).collect();
     let cancel = super::signals::token(&ui);
     let reporter = context::reporter(global, &ui)?;
-    let fetched = cache.ensure(&wanted, &sources(&spec), &reporter.events(), &cancel).await;
+    let fetched = cache.ensure_sound(&wanted, &sources(&spec), &reporter.events(), &cancel).await;
     reporter.finish();
     let (mut got, mut failed) = (Vec::new(), 0);
     for (id, result) in fetched {

@@ -206,6 +206,18 @@ async fn a_connection_cut_in_the_middle_names_where() {
     assert!(failed.message.contains("lost") && failed.hint.as_ref().unwrap().contains("again"), "{failed:?}");
 }
 
+#[tokio::test]
+async fn a_program_that_does_not_unpack_has_the_cache_looked_at() {
+    let said = "clusterctl failed write /usr/local/bin/consul\tunpacking failed\n";
+    let (result, _) = install(move || Answer::exit(1, said, "")).await;
+    let HostResult::Failed(failed) = &result else { panic!("{result:?}") };
+    // The made-up cache has no such file at all.
+    let hint = failed.hint.as_ref().unwrap();
+    assert!(hint.contains("cached copy of consul") && hint.contains("artifacts fetch --arch amd64"), "{hint}");
+    let (result, _) = install(|| Answer::exit(1, "clusterctl failed write /etc/x\tunpacking failed\n", "")).await;
+    assert!(matches!(&result, HostResult::Failed(failed) if failed.hint.is_none()), "{result:?}");
+}
+
 /// Ctrl-C while one host hangs: it is interrupted, and what is done stays done.
 #[tokio::test]
 async fn an_interruption_ends_what_hangs() {
