@@ -152,10 +152,10 @@ mod tests {
         let host = HostName::new("shop-1").unwrap();
         let (user, detail) = ("ops".to_owned(), "shop-1: no".to_owned());
         let error = RemoteError::Sudo { host: host.clone(), user, detail };
-        let said = sentence(&of_remote(&host, "read facts", &error));
+        let said = sentence(&of_remote(&host, "read-facts", &error));
         assert!(said.starts_with("ops cannot become root by sudo: shop-1: no ("), "{said}");
         let other = HostName::new("shop-10").unwrap();
-        assert!(sentence(&of_remote(&other, "read facts", &error)).starts_with("shop-1: ops"));
+        assert!(sentence(&of_remote(&other, "read-facts", &error)).starts_with("shop-1: ops"));
     }
 
     #[test]

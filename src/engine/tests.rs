@@ -135,10 +135,10 @@ async fn one_hosts_trouble_is_its_own() {
     for (host, step, said) in [
         ("denied", "connect", "denied"),
         ("gone", "connect", "refused"),
-        ("liar", "read facts", "has no facts"),
-        ("half", "read facts", "breaks off"),
-        ("broken", "read facts", "exited 127"),
-        ("cut", "read facts", "lost"),
+        ("liar", "read-facts", "has no facts"),
+        ("half", "read-facts", "breaks off"),
+        ("broken", "read-facts", "exited 127"),
+        ("cut", "read-facts", "lost"),
     ] {
         let (at, message) = failure(&failed[host]);
         assert!(at == step && message.contains(said), "{host}: {at}: {message}");
@@ -379,13 +379,22 @@ async fn a_command_on_all_hosts_has_one_outcome_each() {
         FakeConnector::new([(name("a"), exits(0)), (name("b"), exits(7)), (name("c"), cut)], CancellationToken::new());
     let hosts = ["a", "b", "c", "d"].map(|n| host(n, Role::Node, 1));
     let limits = limits();
-    let outcomes =
-        exec::exec(&hosts, &connector, "uptime", false, Duration::from_secs(1), &limits, &Events::silent()).await;
+    let seen = Arc::new(Seen::default());
+    let events = Events::new(Arc::clone(&seen) as _);
+    let outcomes = exec::exec(&hosts, &connector, "uptime", false, Duration::from_secs(1), &limits, &events).await;
     let statuses: Vec<Option<i32>> = outcomes.iter().map(|outcome| outcome.status).collect();
     assert_eq!(statuses, [Some(0), Some(7), None, None]);
     assert_eq!(outcomes[1].stdout, "out\n");
     assert!(outcomes[2].problem.as_ref().unwrap().contains("lost"));
     assert!(outcomes[3].problem.as_ref().unwrap().contains("refused"));
+    // A failure's step is called as its beginning was.
+    let events = std::mem::take(&mut *seen.0.lock().unwrap());
+    let failed = events.into_iter().filter_map(|event| match event.kind {
+        EventKind::HostFailed { step, .. } => Some((event.host.unwrap().to_string(), step)),
+        _ => None,
+    });
+    let failed: BTreeSet<(String, String)> = failed.collect();
+    assert_eq!(failed, BTreeSet::from([("c", "run"), ("d", "connect")].map(|(h, s)| (h.to_owned(), s.to_owned()))));
 }
 
 #[tokio::test]
