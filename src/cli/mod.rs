@@ -80,7 +80,7 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorWhen,
     /// How long to try to reach a host before it counts as failed
-    #[arg(long, global = true, default_value = "60s", value_name = "DURATION")]
+    #[arg(long, global = true, default_value = "60s", value_name = "DURATION", value_parser = Span::positive)]
     pub connect_timeout: Span,
     /// Trust the key that a host shows when none is known for it yet, and remember it
     #[arg(long, global = true)]

@@ -36,6 +36,12 @@ fn an_unknown_verb() {
 }
 
 #[test]
+fn no_time_at_all() {
+    insta::assert_snapshot!(in_empty(&["status", "--connect-timeout", "0s"]));
+    assert!(in_empty(&["exec", "--timeout", "0ms", "--", "true"]).starts_with("exit 64"));
+}
+
+#[test]
 fn a_name_that_no_host_may_have() {
     insta::assert_snapshot!(in_empty(&["up", "--sandbox", "--cluster", "My_Cluster"]));
 }
