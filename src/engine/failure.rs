@@ -132,6 +132,9 @@ fn bastion_hint(bastion: &str, obstacle: Obstacle) -> String {
 pub fn of_remote(host: &HostName, step: &str, error: &RemoteError) -> HostResult {
     let hint = match error {
         RemoteError::Cancelled { .. } => return HostResult::Interrupted { step: step.to_owned() },
+        RemoteError::Sudo { detail, .. } if detail.contains("incorrect password") => {
+            Some("sudo there wants the login user's own password: give it again".to_owned())
+        }
         RemoteError::Sudo { .. } => {
             Some("allow the user sudo without a password, log in as root, or run with --ask-sudo-password".to_owned())
         }

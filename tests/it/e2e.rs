@@ -219,6 +219,12 @@ fn an_inventory() {
     assert!(asked.status == 1 && asked.stderr.contains("--yes"), "{asked}");
     let wrong = site.run_with_input(&spec, &["up", "--yes", "--ask-sudo-password"], "battery staple\n").expect(3);
     assert!(wrong.stdout.contains("cannot become root"), "{wrong}");
+    // What follows the password on standard input is no further attempt: three would lock some users out.
+    let attempts = "journalctl -q -t sudo --no-pager | grep -o '[0-9] incorrect password attempt.*;' | cut -d';' -f1";
+    let attempts = machines.run(&["exec", "--role", "node", "--", attempts]).expect(0);
+    let attempts: Vec<&str> =
+        attempts.stdout.lines().filter_map(|line| line.split_once("| ")).map(|(_, n)| n).collect();
+    assert_eq!(attempts, ["1 incorrect password attempt"], "{wrong}");
     let good = site.run_with_input(&spec, &["up", "--yes", "--ask-sudo-password", "-vvv"], "correct horse\n").expect(0);
     assert!(good.stdout.contains("2 of 2 hosts alive in Consul"), "{good}");
     assert!(!good.stdout.contains("horse") && !good.stderr.contains("horse"), "the password was shown: {good}");
