@@ -222,7 +222,10 @@ impl Cache {
         let Some(id) = name.and_then(release::parse_archive_name) else {
             return Err(ArtifactError::UnknownName { file });
         };
-        std::fs::metadata(&file).map_err(ArtifactError::file("reading", &file))?;
+        // A pipe would be waited for, and a device read to no end.
+        if !std::fs::metadata(&file).map_err(ArtifactError::file("reading", &file))?.is_file() {
+            return Err(ArtifactError::NoFile { file });
+        }
         let place = file.display().to_string();
         let beside = fetch::sums_beside(&file, &self.limits)?;
         if let (Some(expected), Some(beside)) = (expected, &beside)
