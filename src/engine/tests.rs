@@ -27,6 +27,9 @@ const FACTS: &str = "\nclusterctl-facts 1\nhostname h\nsystem Linux\nmachine x86
                      disk 99999999\naddress 10.0.0.9\nend\n";
 const MEMBERS: &str = r#"[{"Name":"s","Addr":"10.0.0.1","Status":1},{"Name":"a","Addr":"10.0.0.2","Status":1}]"#;
 
+const CRITICAL: &str = r#"[{"Node":"b","ServiceName":"web","Output":"\nGet \"http://127.0.0.1/\": connection refused\nx"},
+    {"Node":"c","CheckID":"serfHealth","ServiceName":"","Output":"Agent not live"},{"Node":"a","ServiceName":"db"}]"#;
+
 fn name(text: &str) -> HostName {
     HostName::new(text).unwrap()
 }
@@ -76,6 +79,7 @@ fn server(leader: &'static str, members: &'static str, targets: String) -> FakeH
         on_exchange: Box::new(move |port, request| match (port, request) {
             (8500, request) if request.contains("/v1/status/leader") => Ok(format!("\"{leader}\"")),
             (8500, request) if request.contains("/v1/agent/members") => Ok(members.to_owned()),
+            (8500, request) if request.contains("/v1/health/state/critical") => Ok(CRITICAL.to_owned()),
             (9090, _) => Ok(targets.clone()),
             _ => Err(Answer::exit(1, "", "")),
         }),
@@ -342,12 +346,27 @@ async fn status_names_what_is_wrong_with_each_host() {
     let (observed, failed) = look(hosts[..1].to_vec(), &connector).await;
     assert!(failed.is_empty());
     let answers = status::ask_servers(&observed).await;
+    let critical = status::critical_services(&observed, "s").await;
     let unreached = match connector.connect(&hosts[2], std::time::Instant::now(), &Events::silent()).await {
         Err(error) => super::failure::outcome(&hosts[2], super::failure::of_connect(&hosts[2].name, &error)),
         Ok(_) => panic!("b is not there"),
     };
-    let report =
-        status::report(&ClusterName::new("shop").unwrap(), "sandbox", &hosts, &observed, &[unreached], answers);
+    let report = status::report(
+        &ClusterName::new("shop").unwrap(),
+        "sandbox",
+        &hosts,
+        &observed,
+        &[unreached],
+        answers,
+        critical,
+    );
+    assert_eq!(
+        report.problems,
+        [
+            "service db on a is critical: its check has said nothing yet",
+            "service web on b is critical: Get \"http://127.0.0.1/\": connection refused"
+        ]
+    );
     let problems: Vec<Option<&str>> = report.hosts.iter().map(|host| host.problem.as_deref()).collect();
     assert_eq!(problems[0], None);
     assert_eq!(problems[1], Some("scrape: no route"));

@@ -88,6 +88,16 @@ fn a_change_touches_what_depends_on_it() {
         if answer.stdout.contains("web") && answer.stdout.contains("http") { Ok(()) } else { Err(answer) }
     });
 
+    // What Consul says of a service of the user's is a problem of the cluster's.
+    let failing = std::fs::read_to_string(&spec).unwrap().replace("/bin/true", "/bin/false");
+    std::fs::write(&spec, failing).unwrap();
+    cluster.run_with(&spec, &["up"]).expect(0);
+    eventually("status names the service", || {
+        let status = cluster.run_with(&spec, &["status"]);
+        let said = status.stdout.contains("service web on e2e-change-node-1 is critical");
+        if said && status.status == 3 { Ok(()) } else { Err(status) }
+    });
+
     let spec = cluster.spec(&format!("{counts}[prometheus]\nscrape_interval = \"1s\"\n"));
     cluster.run_with(&spec, &["up"]).expect(0);
     eventually("the service has left the catalog", || {
