@@ -3,7 +3,8 @@ use clap::Args;
 
 use super::context::Session;
 use super::{Global, converge, exit};
-use crate::engine::status::{ask_servers, critical_services, report};
+use crate::engine::services;
+use crate::engine::status::{ask_servers, report};
 use crate::model::host::Host;
 
 /// Show what is there: hosts, services, Consul's members and leader, what Prometheus scrapes
@@ -24,7 +25,9 @@ pub async fn run(global: Global, args: StatusArgs) -> Result<u8> {
     let answers = ask_servers(&observed).await;
     let critical = match &answers {
         // Without a leader nobody knows.
-        Ok((server, answers)) if answers.leader.is_some() => critical_services(&observed, server).await,
+        Ok((server, answers)) if answers.leader.is_some() => {
+            services::critical(&observed, server, services::first_check(&session.spec.services)).await
+        }
         _ => Vec::new(),
     };
     let (cluster, provider) = (&session.spec.cluster, session.spec.provider.as_str());

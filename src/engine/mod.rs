@@ -9,6 +9,7 @@ pub mod host_keys;
 pub mod launch;
 pub mod observe;
 pub mod plan;
+pub mod services;
 pub mod status;
 pub mod verify;
 

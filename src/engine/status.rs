@@ -1,15 +1,13 @@
 //! Gathers what `status` and `targets` show: what the provider, the hosts, Consul and Prometheus say.
 
-use super::failure::at_host;
 use super::observe::Observed;
 use super::verify::{Answers, ask};
 use crate::model::host::Host;
-use crate::model::name::ClusterName;
+use crate::model::name::{ClusterName, HostName};
 use crate::model::report::{HostOutcome, HostStatus, StatusReport, UnitStatus};
-use crate::world::consul::{self, Critical};
 
 /// What the first server that answers says of the cluster, or why none did.
-pub async fn ask_servers(observed: &[Observed]) -> Result<(String, Answers), Vec<String>> {
+pub async fn ask_servers(observed: &[Observed]) -> Result<(HostName, Answers), Vec<String>> {
     let mut problems = Vec::new();
     for server in observed.iter().filter(|host| host.host.role.is_server()) {
         let name = &server.host.name;
@@ -19,7 +17,7 @@ pub async fn ask_servers(observed: &[Observed]) -> Result<(String, Answers), Vec
         };
         match ask(server.remote.as_ref(), address).await {
             Ok(answers) if answers.consul_problem.is_none() || answers.prometheus_problem.is_none() => {
-                return Ok((name.to_string(), answers));
+                return Ok((name.clone(), answers));
             }
             Ok(answers) => {
                 problems.extend(answers.consul_problem.map(|problem| format!("{name}: Consul: {problem}")));
@@ -34,24 +32,6 @@ pub async fn ask_servers(observed: &[Observed]) -> Result<(String, Answers), Vec
     Err(problems)
 }
 
-/// The user's own services that Consul holds to be failing, a line each; asked of that server.
-pub async fn critical_services(observed: &[Observed], server: &str) -> Vec<String> {
-    let Some(server) = observed.iter().find(|host| host.host.name.as_str() == server) else { return Vec::new() };
-    let mut checks = match consul::critical(server.remote.as_ref()).await {
-        Ok(checks) => checks,
-        Err(error) => return vec![format!("{}: Consul: {}", server.host.name, at_host(&server.host.name, &error))],
-    };
-    // What the nodes themselves are, the members' states tell.
-    checks.retain(|check| !check.service_name.is_empty());
-    checks.sort_by(|a, b| (&a.service_name, &a.node).cmp(&(&b.service_name, &b.node)));
-    let line = |check: &Critical| {
-        let said = check.output.lines().map(str::trim).find(|line| !line.is_empty());
-        let said = said.unwrap_or("its check has said nothing yet");
-        format!("service {} on {} is critical: {said}", check.service_name, check.node)
-    };
-    checks.iter().map(line).collect()
-}
-
 /// One document of what is there.
 pub fn report(
     cluster: &ClusterName,
@@ -59,7 +39,7 @@ pub fn report(
     hosts: &[Host],
     observed: &[Observed],
     unreached: &[HostOutcome],
-    answers: Result<(String, Answers), Vec<String>>,
+    answers: Result<(HostName, Answers), Vec<String>>,
     critical: Vec<String>,
 ) -> StatusReport {
     let (answers, mut problems) = match answers {

@@ -1,5 +1,7 @@
 //! The engine against hosts that fail, hang, lie and cut the connection.
 
+mod asking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -9,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::observe::{Observed, observe};
 use super::plan::{Source, needed, peers, plan_hosts};
-use super::{Limits, apply, exec, launch, status, verify};
+use super::{Limits, apply, exec, launch, services, status, verify};
 use crate::core::render::{Renderer, tests::artifacts};
 use crate::core::select::ToLaunch;
 use crate::model::artifact::Arch;
@@ -25,10 +27,6 @@ use crate::world::remote::{ConnectError, Connector as _};
 
 const FACTS: &str = "\nclusterctl-facts 1\nhostname h\nsystem Linux\nmachine x86_64\nuid 0\nclock 1\ninit systemd\n\
                      disk 99999999\naddress 10.0.0.9\nend\n";
-const MEMBERS: &str = r#"[{"Name":"s","Addr":"10.0.0.1","Status":1},{"Name":"a","Addr":"10.0.0.2","Status":1}]"#;
-
-const CRITICAL: &str = r#"[{"Node":"b","ServiceName":"web","Output":"\nGet \"http://127.0.0.1/\": connection refused\nx"},
-    {"Node":"c","CheckID":"serfHealth","ServiceName":"","Output":"Agent not live"},{"Node":"a","ServiceName":"db"}]"#;
 
 fn name(text: &str) -> HostName {
     HostName::new(text).unwrap()
@@ -61,30 +59,6 @@ fn machine(install: impl Fn() -> Answer + Send + Sync + 'static) -> FakeHost {
 
 fn good() -> Answer {
     Answer::ok("clusterctl began write /etc/x\nclusterctl ended write /etc/x\nclusterctl done 1\n")
-}
-
-fn targets(of: &[(&str, &str, &str)]) -> String {
-    let target = |(job, instance, health): &(&str, &str, &str)| {
-        serde_json::json!({
-            "labels": {"job": job, "instance": instance}, "health": health, "scrapeUrl": "http://x/", "lastError": "no route"
-        })
-    };
-    let all: Vec<_> = of.iter().map(target).collect();
-    serde_json::json!({"status": "success", "data": {"activeTargets": all}}).to_string()
-}
-
-/// A server whose Consul and Prometheus answer so.
-fn server(leader: &'static str, members: &'static str, targets: String) -> FakeHost {
-    FakeHost {
-        on_exchange: Box::new(move |port, request| match (port, request) {
-            (8500, request) if request.contains("/v1/status/leader") => Ok(format!("\"{leader}\"")),
-            (8500, request) if request.contains("/v1/agent/members") => Ok(members.to_owned()),
-            (8500, request) if request.contains("/v1/health/state/critical") => Ok(CRITICAL.to_owned()),
-            (9090, _) => Ok(targets.clone()),
-            _ => Err(Answer::exit(1, "", "")),
-        }),
-        ..machine(good)
-    }
 }
 
 #[derive(Default)]
@@ -277,103 +251,6 @@ async fn a_server_without_an_address_is_named() {
     let connector = FakeConnector::new([(name("s"), machine(good))], CancellationToken::new());
     let (observed, _) = look(vec![without.clone()], &connector).await;
     assert_eq!(peers(&[without], &observed).unwrap()[0].address, IpAddr::from([10, 0, 0, 9]));
-}
-
-async fn verified(with: FakeHost) -> Result<crate::model::report::Verified, verify::Unverified> {
-    let connector = FakeConnector::new([(name("s"), with)], CancellationToken::new());
-    let (observed, _) = look(vec![host("s", Role::Server, 1)], &connector).await;
-    verify::verify(&[&observed[0]], &[name("s"), name("a")], &limits(), &Events::silent()).await
-}
-
-#[tokio::test]
-async fn verified_means_that_consul_and_prometheus_said_so() {
-    let up = [("node", "s", "up"), ("node", "a", "up"), ("consul", "s", "up"), ("web", "a", "down")];
-    let good = verified(server("10.0.0.1:8300", MEMBERS, targets(&up))).await.unwrap();
-    // A service of the user's that is not deployed yet is counted and is no failure.
-    assert_eq!((good.alive, good.targets_up, good.targets, good.leader.as_str()), (2, 3, 4, "10.0.0.1:8300"));
-
-    let leaderless = verified(server("", MEMBERS, targets(&up))).await.unwrap_err();
-    assert_eq!(leaderless.missing, ["s: Consul has no leader"]);
-    let dead = r#"[{"Name":"s","Addr":"10.0.0.1","Status":1},{"Name":"a","Addr":"10.0.0.2","Status":4}]"#;
-    let dead = verified(server("x", dead, targets(&up))).await.unwrap_err();
-    assert_eq!(dead.missing, ["a: Consul on s says: failed"]);
-    let down = [("node", "s", "up"), ("node", "a", "down"), ("prometheus", "s", "unknown")];
-    let unscraped = verified(server("x", MEMBERS, targets(&down))).await.unwrap_err();
-    assert_eq!(
-        unscraped.missing,
-        [
-            "s: Prometheus on s says: job prometheus is unknown: no route",
-            "a: Prometheus on s says: job node is down: no route"
-        ]
-    );
-    let unfound = verified(server("x", MEMBERS, targets(&up[..1]))).await.unwrap_err();
-    assert_eq!(unfound.missing, ["a: Prometheus on s says: no target yet"]);
-    let silent = verified(machine(self::good)).await.unwrap_err();
-    assert!(silent.missing.iter().any(|line| line.starts_with("s: Consul: ")), "{silent:?}");
-    let garbage = verified(server("x", "<html>", targets(&up))).await.unwrap_err();
-    assert!(garbage.missing[0].contains("makes no sense"), "{garbage:?}");
-}
-
-#[tokio::test]
-async fn asking_ends_with_an_interruption_and_nobody_has_failed() {
-    let cancel = CancellationToken::new();
-    let hangs = FakeHost { on_exchange: Box::new(|_, _| Err(Answer::Hang)), ..machine(good) };
-    let connector = FakeConnector::new([(name("s"), hangs)], cancel.clone());
-    let (observed, _) = look(vec![host("s", Role::Server, 1)], &connector).await;
-    let (servers, hosts, limits, events) = ([&observed[0]], [name("s"), name("a")], limits(), Events::silent());
-    let (answer, ()) = tokio::join!(verify::verify(&servers, &hosts, &limits, &events), async { cancel.cancel() });
-    let unverified = answer.unwrap_err();
-    assert!(unverified.interrupted, "{unverified:?}");
-    let outcomes = || ["s", "a"].map(|n| super::failure::outcome(&host(n, Role::Node, 1), HostResult::Unchanged));
-    let mut interrupted = outcomes();
-    verify::not_confirmed(&mut interrupted, &unverified, Unconfirmed::Interrupted);
-    let at = HostResult::Interrupted { step: "verify".to_owned() };
-    assert!(interrupted.iter().all(|outcome| outcome.result == at), "{interrupted:?}");
-
-    let missing = vec!["a: Consul on s says: failed".to_owned()];
-    let mut in_vain = outcomes();
-    verify::not_confirmed(&mut in_vain, &verify::Unverified { missing, interrupted: false }, Unconfirmed::InVain);
-    assert_eq!(in_vain[0].result, HostResult::Unchanged);
-    assert_eq!(failure(&in_vain[1].result), ("verify", "Consul on s says: failed"));
-}
-
-#[tokio::test]
-async fn status_names_what_is_wrong_with_each_host() {
-    let up = [("node", "s", "up"), ("node", "a", "down")];
-    let connector = FakeConnector::new([(name("s"), server("x", MEMBERS, targets(&up)))], CancellationToken::new());
-    let stopped = Host { state: HostState::Stopped, ..host("c", Role::Node, 4) };
-    let hosts = vec![host("s", Role::Server, 1), host("a", Role::Node, 2), host("b", Role::Node, 3), stopped];
-    let (observed, failed) = look(hosts[..1].to_vec(), &connector).await;
-    assert!(failed.is_empty());
-    let answers = status::ask_servers(&observed).await;
-    let critical = status::critical_services(&observed, "s").await;
-    let unreached = match connector.connect(&hosts[2], std::time::Instant::now(), &Events::silent()).await {
-        Err(error) => super::failure::outcome(&hosts[2], super::failure::of_connect(&hosts[2].name, &error)),
-        Ok(_) => panic!("b is not there"),
-    };
-    let report = status::report(
-        &ClusterName::new("shop").unwrap(),
-        "sandbox",
-        &hosts,
-        &observed,
-        &[unreached],
-        answers,
-        critical,
-    );
-    assert_eq!(
-        report.problems,
-        [
-            "service db on a is critical: its check has said nothing yet",
-            "service web on b is critical: Get \"http://127.0.0.1/\": connection refused"
-        ]
-    );
-    let problems: Vec<Option<&str>> = report.hosts.iter().map(|host| host.problem.as_deref()).collect();
-    assert_eq!(problems[0], None);
-    assert_eq!(problems[1], Some("scrape: no route"));
-    let said = problems[2].unwrap();
-    assert!(said.contains("refused") && said.contains("is sshd running"), "{said}");
-    assert_eq!(problems[3], Some("it is stopped"));
-    assert_eq!(report.leader.as_deref(), Some("x"));
 }
 
 #[tokio::test]

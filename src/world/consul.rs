@@ -1,5 +1,6 @@
 //! Consul's HTTP API, as its agent on a host answers it (developer.hashicorp.com/consul/api-docs).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
@@ -37,25 +38,38 @@ pub async fn members(remote: &dyn Remote) -> Result<Vec<Member>, ApiError> {
     Ok(members.into_iter().map(member).collect())
 }
 
-/// A check that Consul holds to be failing.
+/// One check, as Consul holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Critical {
+pub struct Check {
     pub node: String,
+    #[serde(rename = "CheckID")]
+    pub id: String,
     /// Empty where the check is the node's own.
     #[serde(default)]
     pub service_name: String,
+    /// `passing`, `warning` or `critical`.
+    pub status: String,
     /// What the check said.
     #[serde(default)]
     pub output: String,
 }
 
-/// The checks of all nodes that are critical.
+/// The checks of all nodes that are critical. What they say may be minutes old where their state is not.
 ///
 /// # Errors
 /// When the agent does not answer, or has no leader to ask.
-pub async fn critical(remote: &dyn Remote) -> Result<Vec<Critical>, ApiError> {
+pub async fn critical(remote: &dyn Remote) -> Result<Vec<Check>, ApiError> {
     get(remote, AGENT, "/v1/health/state/critical").await
+}
+
+/// The checks of that agent's own node, as they are now.
+///
+/// # Errors
+/// When the agent does not answer.
+pub async fn checks_here(remote: &dyn Remote) -> Result<Vec<Check>, ApiError> {
+    let checks: BTreeMap<String, Check> = get(remote, AGENT, "/v1/agent/checks").await?;
+    Ok(checks.into_values().collect())
 }
 
 /// Serf's words for its member states.

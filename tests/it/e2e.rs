@@ -89,7 +89,7 @@ fn a_change_touches_what_depends_on_it() {
     });
 
     // What Consul says of a service of the user's is a problem of the cluster's.
-    let failing = std::fs::read_to_string(&spec).unwrap().replace("/bin/true", "/bin/false");
+    let failing = std::fs::read_to_string(&spec).unwrap().replace("\"/bin/true\"", "\"/bin/sh\", \"-c\", \"exit 2\"");
     std::fs::write(&spec, failing).unwrap();
     cluster.run_with(&spec, &["up"]).expect(0);
     eventually("status names the service", || {

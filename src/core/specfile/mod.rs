@@ -17,6 +17,7 @@ use semver::Version;
 use toml::de::DeTable;
 
 pub use mistakes::{Mistake, SpecErrors};
+pub use services::RESERVED;
 
 use mistakes::Sink;
 use section::Section;

@@ -12,7 +12,7 @@ use crate::model::name::{ClusterName, HostName, ServiceName};
 use crate::model::spec::{CheckKind, ProviderSpec, Service, ServiceCheck, ServiceMetrics, Span};
 
 /// Names that clusterctl itself, or Prometheus' jobs of ours, have taken.
-const RESERVED: [&str; 4] = ["consul", "node", "node-exporter", "prometheus"];
+pub const RESERVED: [&str; 4] = ["consul", "node", "node-exporter", "prometheus"];
 
 pub(super) fn read(file: &Section<'_>, provider: Option<&ProviderSpec>, cluster: Option<&ClusterName>) -> Vec<Service> {
     let known = provider.and_then(|provider| Known::of(provider, cluster?));
