@@ -48,6 +48,7 @@ pub async fn get<T: DeserializeOwned>(remote: &dyn Remote, at: Endpoint, path: &
         other => ApiError::Remote(other),
     })?;
     let (status, body) = split(&answer).map_err(|what| ApiError::Garbage { path: path.to_owned(), what })?;
+    tracing::debug!(at = %host, path, status, bytes = body.len(), "GET");
     if status != 200 {
         let body: String = String::from_utf8_lossy(body).trim().chars().take(SHOWN).collect();
         return Err(ApiError::Status { path: path.to_owned(), status, body });

@@ -14,6 +14,7 @@ use clusterctl::world::remote::{Command, ConnectError, Connector as _, MAX_OUTPU
 use tokio_util::sync::CancellationToken;
 
 use crate::sshd::{Sshd, command, keygen, refused};
+use crate::support::{answer, binary};
 
 #[tokio::test]
 async fn commands_come_back_as_they_ended() {
@@ -228,6 +229,40 @@ async fn a_denied_login_names_what_was_tried() {
     assert!(error.to_string().contains("passphrase"), "{error}");
     let error = refused(sshd.connect(&with("none"), sshd.settings()).await);
     assert!(matches!(error, ConnectError::Setup { .. }) && error.to_string().contains("none"), "{error}");
+}
+
+#[test]
+fn verbose_tells_of_connections_and_commands_and_of_no_secret() {
+    let sshd = Sshd::start();
+    let spec = sshd.path("cluster.toml");
+    let text = format!(
+        "[cluster]\nname = \"shop\"\nprovider = \"inventory\"\n[[host]]\nname = \"web-1\"\nrole = \"server\"\n\
+         address = \"127.0.0.1\"\nport = {}\nuser = \"root\"\nkey = \"{}\"\nhost_keys = [\"{}\"]\n",
+        sshd.port,
+        sshd.path("user").display(),
+        sshd.host_key()
+    );
+    fs::write(&spec, text).unwrap();
+    let run = |verbose: &str| {
+        let mut clusterctl = binary();
+        clusterctl.env("CLUSTERCTL_STATE_DIR", sshd.path("state")).env("CLUSTERCTL_CACHE_DIR", sshd.path("cache"));
+        clusterctl.args(["exec", verbose, "--output", "json", "-f"]).arg(&spec).args(["--", "PASSWORD=horse; true"]);
+        answer(clusterctl).expect(0)
+    };
+    let told = run("-vv").stderr;
+    let told: Vec<&str> = told.lines().filter(|line| line.contains(" DEBUG ")).collect();
+    let port = sshd.port.to_string();
+    for (what, words) in [
+        ("host key", vec!["host=web-1", "SHA256:", "known=true"]),
+        ("logged in", vec!["user=\"root\"", "/user\""]),
+        ("connected", vec!["127.0.0.1", &port, "attempt=1"]),
+        ("ran", vec!["command=\"(a line)\"", "status=0", "stdout=0"]),
+    ] {
+        let is_it = |line: &&&str| line.contains(what) && words.iter().all(|word| line.contains(word));
+        assert!(told.iter().any(|line| is_it(&line)), "{what}: {told:#?}");
+    }
+    assert!(!told.iter().any(|line| line.contains("horse")), "{told:#?}");
+    assert!(!run("-v").stderr.contains(" DEBUG "));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ impl Login {
                 std::slice::from_ref(path)
             }
             Keys::AgentThen(files) => {
-                try_agent(session, user, &mut tried);
+                self.try_agent(session, user, &mut tried);
                 files.as_slice()
             }
         };
@@ -32,7 +32,7 @@ impl Login {
                 break;
             }
             match session.userauth_pubkey_file(user, None, path, None) {
-                Ok(()) => {}
+                Ok(()) => self.logged_in(user, &path.display().to_string()),
                 Err(error) if error.code() == ErrorCode::Session(-16) => {
                     tried.push(format!(
                         "{} (cannot be read, or needs a passphrase: load it into ssh-agent)",
@@ -89,23 +89,29 @@ impl Login {
         Ok(None)
     }
 
+    fn try_agent(&self, session: &Session, user: &str, tried: &mut Vec<String>) {
+        let Ok(mut agent) = session.agent() else { return };
+        if agent.connect().is_err() || agent.list_identities().is_err() {
+            return;
+        }
+        for identity in agent.identities().unwrap_or_default() {
+            let key = format!("{} from the agent", identity.comment());
+            if agent.userauth(user, &identity).is_ok() {
+                self.logged_in(user, &key);
+                break;
+            }
+            tried.push(key);
+        }
+        let _ = agent.disconnect();
+    }
+
+    fn logged_in(&self, user: &str, key: &str) {
+        tracing::debug!(host = %self.host.name, user, key, "logged in");
+    }
+
     fn check_key_file(&self, path: &Path) -> Result<(), ConnectError> {
         std::fs::File::open(path)
             .map(drop)
             .map_err(|error| self.setup(format!("reading the key {}", path.display()), Some(error.into())))
     }
-}
-
-fn try_agent(session: &Session, user: &str, tried: &mut Vec<String>) {
-    let Ok(mut agent) = session.agent() else { return };
-    if agent.connect().is_err() || agent.list_identities().is_err() {
-        return;
-    }
-    for identity in agent.identities().unwrap_or_default() {
-        if agent.userauth(user, &identity).is_ok() {
-            break;
-        }
-        tried.push(format!("{} from the agent", identity.comment()));
-    }
-    let _ = agent.disconnect();
 }

@@ -15,7 +15,7 @@ use super::flow::{Input, Pumped, Stop};
 use super::login::millis;
 use super::proxy::Proxy;
 use super::stream::Stream;
-use super::{Job, Secret};
+use super::{Job, Secret, trace};
 use crate::model::name::HostName;
 use crate::model::stream::Part;
 use crate::world::remote::{Command, MAX_OUTPUT, Output, RemoteError, Unwatched, Watch};
@@ -54,7 +54,10 @@ impl Channeler {
             match jobs.recv_timeout(KEEPALIVE) {
                 Ok(Job::Run { command, watch, answer }) => drop(answer.send(self.run(&command, watch.as_ref()))),
                 Ok(Job::Exchange { to, request, timeout, answer }) => {
-                    drop(answer.send(self.exchange(to, &request, timeout)));
+                    let begun = Instant::now();
+                    let got = self.exchange(to, &request, timeout);
+                    trace::exchanged(&self.host, to, request.len(), &got, begun.elapsed());
+                    drop(answer.send(got));
                 }
                 Err(RecvTimeoutError::Timeout) => drop(self.session.keepalive_send()),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -134,6 +137,19 @@ impl Channeler {
     }
 
     fn execute(&self, line: &str, stdin: &[Part], limit: Duration, watch: &dyn Watch) -> Result<Output, RemoteError> {
+        let begun = Instant::now();
+        let ran = self.execute_untold(line, stdin, limit, watch);
+        trace::ran(&self.host, line, stdin.iter().map(Part::len).sum(), &ran, begun.elapsed());
+        ran
+    }
+
+    fn execute_untold(
+        &self,
+        line: &str,
+        stdin: &[Part],
+        limit: Duration,
+        watch: &dyn Watch,
+    ) -> Result<Output, RemoteError> {
         let doing = "running a command";
         self.session.set_blocking(true);
         self.session.set_timeout(millis(CHANNEL));

@@ -76,13 +76,15 @@ impl Login {
     pub fn check_key(&self, session: &Session, known: Vec<PublicKey>) -> Result<(), ConnectError> {
         let shown = session.host_key().and_then(|(blob, _)| PublicKey::from_blob(blob.to_vec()));
         let Some(shown) = shown else { return Err(self.setup("it showed no host key".to_owned(), None)) };
+        let fingerprint = shown.fingerprint();
+        tracing::debug!(host = %self.host.name, key = fingerprint, known = known.contains(&shown), "host key");
         if !known.is_empty() && !known.contains(&shown) {
-            return Err(self.changed(&known, &shown.fingerprint()));
+            return Err(self.changed(&known, &fingerprint));
         }
         if known.is_empty() && self.settings.unknown_key == UnknownKey::Refuse {
             return Err(ConnectError::KeyUnknown {
                 host: self.host.name.clone(),
-                shown: shown.fingerprint(),
+                shown: fingerprint,
                 known_hosts: self.known.path().to_owned(),
             });
         }

@@ -15,6 +15,7 @@ use super::turns::Turns;
 use super::{Socket, SshSettings};
 use crate::model::event::{Doing, Events};
 use crate::model::host::Host;
+use crate::model::lasting::Lasting;
 use crate::world::remote::known_hosts::KnownHosts;
 use crate::world::remote::users::{KnownUsers, is_login_name};
 use crate::world::remote::{ConnectError, Obstacle};
@@ -68,6 +69,14 @@ impl Login {
             self.events.began(Some(&self.host.name), Doing::Connect { attempt, last: last.take() });
             let transient = match self.attempt(&target, &mut candidates) {
                 Ok(session) => {
+                    tracing::debug!(
+                        host = %self.host.name,
+                        address = self.address(&target),
+                        user = session.user,
+                        attempt,
+                        took = %Lasting(begun.elapsed()),
+                        "connected"
+                    );
                     self.events.ended(Some(&self.host.name), Doing::Connect { attempt, last: None }, false);
                     return Ok(session);
                 }
@@ -81,11 +90,13 @@ impl Login {
             if Instant::now() + jittered >= self.deadline {
                 return Err(self.give_up(&target, transient, begun.elapsed()));
             }
-            last = Some(match transient {
+            let why = match transient {
                 Transient::Refused => "refused".to_owned(),
                 Transient::TimedOut => "no answer".to_owned(),
                 Transient::Dropped(detail) | Transient::Bastion(_, detail) => detail,
-            });
+            };
+            tracing::debug!(host = %self.host.name, address = self.address(&target), attempt, why, "not connected");
+            last = Some(why);
             std::thread::sleep(jittered);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -12,6 +12,7 @@ mod login;
 mod proxy;
 mod resolve;
 mod stream;
+mod trace;
 mod turns;
 mod verdict;
 mod way;
