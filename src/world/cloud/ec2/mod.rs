@@ -50,7 +50,7 @@ pub struct Ec2 {
     home: PathBuf,
     cancel: CancellationToken,
     /// Opened by the first call that needs the account.
-    clients: OnceCell<Clients>,
+    clients: OnceCell<Result<Clients, CloudError>>,
     latest: Mutex<Option<Latest>>,
 }
 
@@ -70,7 +70,9 @@ impl Ec2 {
     }
 
     async fn clients(&self) -> Result<&Clients, CloudError> {
-        self.clients.get_or_try_init(|| Clients::open(&self.spec)).await
+        // What is wrong with the credentials is found out once, and not again for each call.
+        let opened = self.clients.get_or_init(|| Clients::open(&self.spec)).await;
+        opened.as_ref().map_err(CloudError::again)
     }
 
     /// The same, telling `events` when the API makes it wait.
