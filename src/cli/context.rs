@@ -72,7 +72,11 @@ impl Session {
         let sources = sources(&spec);
         Ok(Self {
             events: reporter.events(),
-            limits: Limits { connect: global.connect_timeout.as_duration(), ..Limits::default() },
+            limits: Limits {
+                connect: global.connect_timeout.as_duration(),
+                host_keys: global.console_timeout.as_duration(),
+                ..Limits::default()
+            },
             global,
             paths,
             spec,

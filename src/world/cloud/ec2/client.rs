@@ -9,10 +9,15 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpClient, SharedInterceptor};
+use aws_sdk_ec2::error::ProvideErrorMetadata;
+use aws_sdk_ec2::operation::run_instances::RunInstancesError;
 use aws_smithy_http_client::tls;
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::orchestrator::{Metadata, OrchestratorError};
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_types::error::display::DisplayErrorContext;
 
+use crate::core::ec2::cure;
 use crate::model::ec2::Ec2Spec;
 use crate::model::event::Events;
 use crate::world::cloud::CloudError;
@@ -68,7 +73,7 @@ impl Clients {
         let watch = || SharedInterceptor::new(watcher.clone());
         Self {
             ec2: aws_sdk_ec2::Client::from_conf(
-                aws_sdk_ec2::config::Builder::from(config).interceptor(watch()).build(),
+                aws_sdk_ec2::config::Builder::from(config).interceptor(watch()).retry_classifier(NoRoom).build(),
             ),
             iam: aws_sdk_iam::Client::from_conf(
                 aws_sdk_iam::config::Builder::from(config).interceptor(watch()).build(),
@@ -108,6 +113,26 @@ pub fn retries() -> RetryConfig {
 
 fn time_limits() -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).operation_timeout(CALL).build()
+}
+
+/// EC2 says with a server's error that a zone has no room. Asking the same zone again for a minute is no use while
+/// the next one may have some.
+#[derive(Debug)]
+struct NoRoom;
+
+impl ClassifyRetry for NoRoom {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(Result::err).and_then(OrchestratorError::as_operation_error);
+        let code = error.and_then(|error| error.downcast_ref::<RunInstancesError>()).and_then(|error| error.code());
+        match code {
+            Some(code) if cure::is_elsewhere(code) => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "no room"
+    }
 }
 
 /// Sees every attempt of every call. What it logs are names, codes and times: never a header, a parameter or
@@ -203,7 +228,7 @@ where
         other => (None, format!("{}", DisplayErrorContext(other))),
     };
     let cure = match &code {
-        Some(code) => crate::core::ec2::cure::cure(service, operation, code, &message),
+        Some(code) => cure::cure(service, operation, code, &message),
         None => Some(
             "is the network up, and is the endpoint right (region, AWS_ENDPOINT_URL, proxy)? Running the command again \
              is safe"
