@@ -1,5 +1,6 @@
 //! What a verb works with: the spec, the provider, connections, the cache, the ui; opened once.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,11 +163,11 @@ impl Session {
     }
 
     /// After `down`: a new cluster of this name has other keys.
-    pub fn forget_host_keys(&self) -> Result<()> {
-        let known = self.paths.known_hosts(&self.spec.cluster);
-        for path in [known.with_file_name("users"), known] {
+    pub fn forget_hosts(&self) -> Result<()> {
+        let folder = self.paths.cluster(&self.spec.cluster);
+        for path in ["users", "users.lock", "known_hosts", "known_hosts.lock"].map(|name| folder.join(name)) {
             match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("removing {}", path.display()));
                 }
                 _ => {}
@@ -206,8 +207,22 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
 }
 
 fn read_spec(file: &Path, paths: &Paths) -> Result<Spec> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    let mut spec = specfile::parse(&text, &file.display().to_string())?;
+    let shown = file.display();
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(super::Usage(format!(
+            "there is no spec {shown}: name another with `-f FILE`, or write one with `clusterctl init {}`",
+            crate::core::install::quote(&file.to_string_lossy())
+        ))),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            bail!(super::Usage(format!(
+                "{shown} is a folder: name the spec in it, such as {}",
+                file.join(DEFAULT_SPEC).display()
+            )))
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading {shown}")),
+    };
+    let mut spec = specfile::parse_bytes(&bytes, &shown.to_string())?;
     // Paths in a spec are meant from where it lies, so that it works from any folder.
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
     let resolve = |path: PathBuf| folder.join(paths.expand(path));

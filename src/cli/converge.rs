@@ -15,7 +15,7 @@ use crate::model::event::Phase;
 use crate::model::host::Host;
 use crate::model::name::HostName;
 use crate::model::plan::{HostPlan, Plan, ResourceStep};
-use crate::model::report::{Failure, HostOutcome, HostResult, Millis, RunReport};
+use crate::model::report::{HostOutcome, Millis, RunReport, Unconfirmed};
 
 /// Connects to `hosts` and reads their facts, with a warning for each clock that is off.
 pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> Result<(Vec<Observed>, Vec<HostOutcome>)> {
@@ -144,14 +144,16 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
         .filter(|host| host.host.role.is_server())
         .filter(|host| good.contains(&host.host.name) || !converging.contains(&host.host.name))
         .collect();
-    let mut verified = None;
+    let (mut verified, mut unconfirmed) = (None, None);
     let mut interrupted = session.cancel.is_cancelled();
     if !good.is_empty() && !interrupted {
         match verify::verify(&servers, &good, &session.limits, &session.events).await {
             Ok(answer) => verified = Some(answer),
             Err(unverified) => {
-                interrupted |= unverified.interrupted;
-                unconfirmed(&mut outcomes, &unverified);
+                interrupted |= unverified.interrupted || session.cancel.is_cancelled();
+                let how = if interrupted { Unconfirmed::Interrupted } else { Unconfirmed::InVain };
+                unconfirmed = (!servers.is_empty()).then_some(how);
+                verify::not_confirmed(&mut outcomes, &unverified, how);
             }
         }
     }
@@ -161,6 +163,7 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
         cluster: session.spec.cluster.clone(),
         look: if verified.is_some() { session.where_to_look(&servers) } else { Vec::new() },
         verified,
+        unconfirmed,
         seconds: Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
         hosts: outcomes,
     };
@@ -187,19 +190,4 @@ fn confirm(session: &Session, plan: &Plan) -> Result<bool> {
         session.show_to_people(plan);
     }
     Ok(true)
-}
-
-/// Hosts that are installed, but that Consul or Prometheus did not confirm, have failed.
-fn unconfirmed(outcomes: &mut [HostOutcome], unverified: &verify::Unverified) {
-    let missing = verify::by_host(&unverified.missing);
-    for outcome in outcomes.iter_mut().filter(|outcome| outcome.result.is_good()) {
-        let Some(what) = missing.get(outcome.host.as_str()) else { continue };
-        outcome.result = HostResult::Failed(Failure {
-            step: "verify".to_owned(),
-            message: what.join("; "),
-            lines: Vec::new(),
-            log: Some("journalctl -u consul -u prometheus -u node_exporter (on the host)".to_owned()),
-            hint: Some("`clusterctl status` asks again; running this command again converges".to_owned()),
-        });
-    }
 }

@@ -22,14 +22,21 @@ pub struct DownArgs {
 
 pub async fn run(global: Global, args: DownArgs) -> Result<u8> {
     let session = Session::open(global, "down")?;
-    let _lock = session.lock("down")?;
-    if !agreed(&session, args.keep_data).await? {
+    let lock = session.lock("down")?;
+    let done = remove(&session, &args).await;
+    // Also where nothing was removed: a cluster that never was gets no folder here by asking for its end.
+    lock.remove();
+    done
+}
+
+async fn remove(session: &Session, args: &DownArgs) -> Result<u8> {
+    if !agreed(session, args.keep_data).await? {
         session.events.note(None, "nothing was removed");
         return Ok(exit::FAILED);
     }
     session.events.phase(Phase::Remove);
     let removed = session.cloud.destroy(args.keep_data, &session.events).await?;
-    session.forget_host_keys()?;
+    session.forget_hosts()?;
     for kept in &removed.kept {
         session.events.note(None, format!("left: {kept}"));
     }

@@ -4,10 +4,10 @@ use clap::Args;
 use super::context::Session;
 use super::{Global, converge, exit};
 use crate::core::{plan as planning, select};
+use crate::engine::failure;
 use crate::engine::plan::whole;
 use crate::model::host::Host;
 use crate::model::plan::HostPlan;
-use crate::model::report::HostResult;
 
 /// Show what `up` would change, and why; exits 0 when that is nothing and 2 when it is something
 #[derive(Debug, Args)]
@@ -28,13 +28,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let (observed, unreached) = converge::look(&session, running, args.rehash).await?;
     let mut plans: Vec<HostPlan> = unreached
         .iter()
-        .map(|outcome| {
-            let why = match &outcome.result {
-                HostResult::Failed(failed) => failed.message.clone(),
-                _ => "interrupted".to_owned(),
-            };
-            planning::blocked(&outcome.host, outcome.role, why)
-        })
+        .map(|outcome| planning::blocked(&outcome.host, outcome.role, failure::sentence(&outcome.result)))
         .collect();
     if !observed.is_empty() {
         let planned = converge::plan(&session, &existing, &observed, true).await?;

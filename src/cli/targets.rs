@@ -5,7 +5,7 @@ use super::context::Session;
 use super::{Global, converge, exit};
 use crate::engine::status::ask_servers;
 use crate::model::host::Host;
-use crate::model::report::{HostResult, TargetsReport};
+use crate::model::report::{Failure, HostResult, TargetsReport};
 
 /// Show what Prometheus scrapes, as Prometheus itself says it
 ///
@@ -27,8 +27,9 @@ pub async fn run(global: Global, args: TargetsArgs) -> Result<u8> {
     }
     let (observed, unreached) = converge::look(&session, servers, false).await?;
     for outcome in &unreached {
-        if let HostResult::Failed(failed) = &outcome.result {
-            session.events.warn(Some(&outcome.host), failed.message.clone());
+        // What failed was told when it did.
+        if let HostResult::Failed(Failure { hint: Some(hint), .. }) = &outcome.result {
+            session.events.note(Some(&outcome.host), format!("hint: {hint}"));
         }
     }
     let targets = match ask_servers(&observed).await {

@@ -2,12 +2,17 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::core::templates::Overrides;
 
 /// Every file below `folder`, by its path from there. Hidden files and editors' backups are left out.
 pub fn read(folder: &Path) -> Result<Overrides> {
+    if !folder.is_dir() {
+        let what = if folder.exists() { "is no folder" } else { "does not exist" };
+        let cure = "name the folder of your templates in [cluster], or take `templates` out: then ours are used";
+        bail!(super::Usage(format!("the templates folder {} {what}: {cure}", folder.display())));
+    }
     let mut found = Overrides::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -47,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_named() {
-        let error = format!("{:#}", read(Path::new("/nonexistent/templates")).unwrap_err());
-        assert!(error.contains("/nonexistent/templates"), "{error}");
+        let error = read(Path::new("/nonexistent/templates")).unwrap_err();
+        assert!(error.is::<super::super::Usage>() && error.to_string().contains("/nonexistent/templates"), "{error}");
     }
 }

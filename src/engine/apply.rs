@@ -64,7 +64,7 @@ async fn install_host(job: &Job<'_>, run_id: &str, limits: &Limits, events: &Eve
     let seen = std::mem::take(&mut *watch.seen.lock().expect("no panic under the lock"));
     let output = match ran {
         Ok(output) => output,
-        Err(error) => return failure::of_remote(seen.step.as_deref().unwrap_or("install"), &error),
+        Err(error) => return failure::of_remote(host, seen.step.as_deref().unwrap_or("install"), &error),
     };
     if output.status == 0 && seen.done {
         return HostResult::Changed { changes: job.plan.steps.len() };

@@ -21,12 +21,12 @@ pub async fn reach(hosts: &[Host], connector: &dyn Connector, limit: Duration, e
 async fn one(host: &Host, connector: &dyn Connector, limit: Duration, events: &Events) -> Finding {
     let remote = match connector.connect(host, Instant::now() + limit, events).await {
         Ok(remote) => remote,
-        Err(error) => return bad(host, failure::of_connect(&error)),
+        Err(error) => return bad(host, failure::of_connect(&host.name, &error)),
     };
     let command = Command { line: "true".to_owned(), stdin: Vec::new(), timeout: limit, root: true };
     match remote.run(command, Arc::new(Unwatched)).await {
         Ok(_) => Finding::good(TOPIC, format!("{} lets you in, and you become root", host.name)),
-        Err(error) => bad(host, failure::of_remote("sudo", &error)),
+        Err(error) => bad(host, failure::of_remote(&host.name, "sudo", &error)),
     }
 }
 
@@ -34,7 +34,7 @@ fn bad(host: &Host, result: HostResult) -> Finding {
     match result {
         HostResult::Failed(failure) => Finding::bad(
             TOPIC,
-            failure.message,
+            format!("{}: {}", host.name, failure.message),
             failure.hint.unwrap_or_else(|| format!("look at {} itself", host.name)),
         ),
         _ => Finding::bad(TOPIC, format!("{}: interrupted", host.name), "run it again"),

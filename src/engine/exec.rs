@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::{Limits, failure};
 use crate::model::event::{Doing, EventKind, Events};
 use crate::model::host::Host;
-use crate::model::report::{ExecOutcome, HostResult};
+use crate::model::report::ExecOutcome;
 use crate::world::remote::{Command, Connector, Unwatched};
 
 /// Connects to each host and runs `line` there, as root where `root` says so. A host that does not run is a failure.
@@ -60,7 +60,7 @@ async fn run(
     let remote = match connector.connect(host, Instant::now() + limits.connect, events).await {
         Ok(remote) => remote,
         Err(error) => {
-            outcome.problem = Some(problem(&failure::of_connect(&error)));
+            outcome.problem = Some(failure::sentence(&failure::of_connect(&host.name, &error)));
             return outcome;
         }
     };
@@ -72,17 +72,7 @@ async fn run(
             outcome.stdout = String::from_utf8_lossy(&output.stdout).into_owned();
             outcome.stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         }
-        Err(error) => outcome.problem = Some(problem(&failure::of_remote("exec", &error))),
+        Err(error) => outcome.problem = Some(failure::sentence(&failure::of_remote(&host.name, "exec", &error))),
     }
     outcome
-}
-
-fn problem(result: &HostResult) -> String {
-    match result {
-        HostResult::Failed(failed) => match &failed.hint {
-            Some(hint) => format!("{} ({hint})", failed.message),
-            None => failed.message.clone(),
-        },
-        _ => "interrupted".to_owned(),
-    }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::host::Host;
 use crate::model::jump::Jump;
+use crate::model::name::HostName;
 use crate::model::report::{Failure, HostOutcome, HostResult};
 use crate::world::cloud::CloudError;
 use crate::world::remote::{ConnectError, Obstacle, RemoteError};
@@ -18,6 +19,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The same where it stands beside its host: errors of the outside begin with the host's name.
+pub fn at_host(host: &HostName, error: &dyn std::error::Error) -> String {
+    let text = chain(error);
+    match text.strip_prefix(host.as_str()).and_then(|rest| rest.strip_prefix(": ")) {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    }
+}
+
 /// The outcome of a host on which `result` came of it.
 pub fn outcome(host: &Host, result: HostResult) -> HostOutcome {
     HostOutcome { host: host.name.clone(), role: host.role, address: host.private_address, result }
@@ -27,7 +37,16 @@ pub fn plain(step: &str, message: String) -> Failure {
     Failure { step: step.to_owned(), message, lines: Vec::new(), log: None, hint: None }
 }
 
-pub fn of_cloud(step: &str, error: &CloudError) -> HostResult {
+/// What kept a host from its end, with the cure, for where there is one place for both.
+pub fn sentence(result: &HostResult) -> String {
+    match result {
+        HostResult::Failed(Failure { message, hint: Some(hint), .. }) => format!("{message} ({hint})"),
+        HostResult::Failed(Failure { message, .. }) => message.clone(),
+        _ => "interrupted".to_owned(),
+    }
+}
+
+pub fn of_cloud(host: &HostName, step: &str, error: &CloudError) -> HostResult {
     if matches!(error, CloudError::Cancelled) {
         return HostResult::Interrupted { step: step.to_owned() };
     }
@@ -37,14 +56,14 @@ pub fn of_cloud(step: &str, error: &CloudError) -> HostResult {
         _ => None,
     };
     let log = log.map(|path| path.display().to_string());
-    HostResult::Failed(Failure { log, hint, ..plain(step, chain(error)) })
+    HostResult::Failed(Failure { log, hint, ..plain(step, at_host(host, error)) })
 }
 
-pub fn of_connect(error: &ConnectError) -> HostResult {
+pub fn of_connect(host: &HostName, error: &ConnectError) -> HostResult {
     if matches!(error, ConnectError::Cancelled { .. }) {
         return HostResult::Interrupted { step: "connect".to_owned() };
     }
-    HostResult::Failed(Failure { hint: connect_hint(error), ..plain("connect", chain(error)) })
+    HostResult::Failed(Failure { hint: connect_hint(error), ..plain("connect", at_host(host, error)) })
 }
 
 fn connect_hint(error: &ConnectError) -> Option<String> {
@@ -110,7 +129,7 @@ fn bastion_hint(bastion: &str, obstacle: Obstacle) -> String {
     }
 }
 
-pub fn of_remote(step: &str, error: &RemoteError) -> HostResult {
+pub fn of_remote(host: &HostName, step: &str, error: &RemoteError) -> HostResult {
     let hint = match error {
         RemoteError::Cancelled { .. } => return HostResult::Interrupted { step: step.to_owned() },
         RemoteError::Sudo { .. } => {
@@ -121,12 +140,23 @@ pub fn of_remote(step: &str, error: &RemoteError) -> HostResult {
         }
         _ => None,
     };
-    HostResult::Failed(Failure { hint, ..plain(step, chain(error)) })
+    HostResult::Failed(Failure { hint, ..plain(step, at_host(host, error)) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_not_named_twice() {
+        let host = HostName::new("shop-1").unwrap();
+        let (user, detail) = ("ops".to_owned(), "shop-1: no".to_owned());
+        let error = RemoteError::Sudo { host: host.clone(), user, detail };
+        let said = sentence(&of_remote(&host, "read facts", &error));
+        assert!(said.starts_with("ops cannot become root by sudo: shop-1: no ("), "{said}");
+        let other = HostName::new("shop-10").unwrap();
+        assert!(sentence(&of_remote(&other, "read facts", &error)).starts_with("shop-1: ops"));
+    }
 
     #[test]
     fn a_closed_way_has_a_cure_that_can_be_typed() {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
+use super::failure::at_host;
 use crate::core::ec2::console;
 use crate::model::event::{Doing, Events};
 use crate::model::host::Host;
@@ -43,14 +44,13 @@ async fn one(mut host: Host, cloud: &dyn Cloud, connector: &dyn Connector, deadl
         match cloud.console(&host.id).await {
             Ok(text) => host.host_keys = console::host_keys(&text),
             Err(error) => {
-                events.warn(Some(&host.name), format!("its console cannot be read: {}", super::failure::chain(&error)));
+                events.warn(Some(&host.name), format!("its console cannot be read: {}", at_host(&host.name, &error)));
                 return host;
             }
         }
         if !host.host_keys.is_empty() {
             if let Err(error) = cloud.remember_host_keys(&host.id, &host.host_keys).await {
-                events
-                    .warn(Some(&host.name), format!("its keys are known here only: {}", super::failure::chain(&error)));
+                events.warn(Some(&host.name), format!("its keys are known here only: {}", at_host(&host.name, &error)));
             }
             events.ended(Some(&host.name), Doing::HostKeys, false);
             return host;

@@ -58,7 +58,7 @@ async fn arrive(
     let waits = wanted.iter().zip(begun).map(|(wanted, begun)| async move {
         let host = match begun {
             Ok(host) => host,
-            Err(error) => return Err((absent(wanted), failure::of_cloud("launch", &error))),
+            Err(error) => return Err((absent(wanted), failure::of_cloud(&wanted.name, "launch", &error))),
         };
         events.began(Some(&host.name), Doing::Boot);
         match cloud.wait(&host.id, deadline).await {
@@ -66,7 +66,10 @@ async fn arrive(
                 events.ended(Some(&host.name), Doing::Boot, true);
                 Ok(host)
             }
-            Err(error) => Err((host, failure::of_cloud("boot", &error))),
+            Err(error) => {
+                let result = failure::of_cloud(&host.name, "boot", &error);
+                Err((host, result))
+            }
         }
     });
     let (mut up, mut failed) = (Vec::new(), Vec::new());

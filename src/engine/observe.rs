@@ -74,12 +74,15 @@ async fn look(
     events: &Events,
 ) -> Result<Observed, HostResult> {
     let deadline = Instant::now() + limits.connect;
-    let remote = connector.connect(host, deadline, events).await.map_err(|error| failure::of_connect(&error))?;
+    let remote =
+        connector.connect(host, deadline, events).await.map_err(|error| failure::of_connect(&host.name, &error))?;
     events.began(Some(&host.name), Doing::ReadFacts);
     let (line, stdin) = install::facts_command(&query(host), rehash);
     let command = Command { line, stdin: vec![Part::Bytes(stdin)], timeout: limits.facts, root: true };
-    let output =
-        remote.run(command, Arc::new(Unwatched)).await.map_err(|error| failure::of_remote("read facts", &error))?;
+    let output = remote
+        .run(command, Arc::new(Unwatched))
+        .await
+        .map_err(|error| failure::of_remote(&host.name, "read facts", &error))?;
     if output.status != 0 {
         let mut failed = failure::plain("read facts", format!("the command exited {}", output.status));
         failed.lines = last_lines(&output.stderr, 10);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 
 use super::observe::Observed;
-use super::{Limits, apply::Job};
+use super::{Limits, apply::Job, failure};
 use crate::core::install;
 use crate::core::plan;
 use crate::core::render::{Peer, RenderError, Renderer};
@@ -141,7 +141,8 @@ async fn plan_host<'a>(
 async fn fetch_texts(on: &Observed, paths: &[HostPath], limits: &Limits) -> Result<BTreeMap<HostPath, String>, String> {
     let (line, stdin) = install::texts_command(paths);
     let command = Command { line, stdin: vec![Part::Bytes(stdin)], timeout: limits.facts, root: true };
-    let output = on.remote.run(command, Arc::new(Unwatched)).await.map_err(|error| error.to_string())?;
+    let output =
+        on.remote.run(command, Arc::new(Unwatched)).await.map_err(|error| failure::at_host(&on.host.name, &error))?;
     Ok(install::parse_texts(&output.stdout, paths))
 }
 

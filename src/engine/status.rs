@@ -4,7 +4,7 @@ use super::observe::Observed;
 use super::verify::{Answers, ask};
 use crate::model::host::Host;
 use crate::model::name::ClusterName;
-use crate::model::report::{HostOutcome, HostResult, HostStatus, StatusReport, UnitStatus};
+use crate::model::report::{HostOutcome, HostStatus, StatusReport, UnitStatus};
 
 /// What the first server that answers says of the cluster, or why none did.
 pub async fn ask_servers(observed: &[Observed]) -> Result<(String, Answers), Vec<String>> {
@@ -79,10 +79,7 @@ fn host_status(host: &Host, observed: &[Observed], unreached: &[HostOutcome], an
     let problem = if !host.state.is_running() {
         Some(format!("it is {}", host.state))
     } else if let Some(outcome) = unreached.iter().find(|outcome| outcome.host == host.name) {
-        match &outcome.result {
-            HostResult::Failed(failed) => Some(failed.message.clone()),
-            _ => Some("interrupted".to_owned()),
-        }
+        Some(super::failure::sentence(&outcome.result))
     } else if let Some(unit) = units.iter().find(|unit| unit.active != "active") {
         Some(format!("{} is {}", unit.unit, unit.active))
     } else if let Some(status) = consul.as_deref().filter(|status| *status != "alive") {

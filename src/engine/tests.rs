@@ -17,7 +17,7 @@ use crate::model::event::{Event, EventKind, EventSink, Events};
 use crate::model::facts::FactsQuery;
 use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
 use crate::model::name::{ClusterName, HostName};
-use crate::model::report::HostResult;
+use crate::model::report::{HostResult, Unconfirmed};
 use crate::model::spec::Spec;
 use crate::world::cloud::FakeCloud;
 use crate::world::remote::fake::{Answer, FakeConnector, FakeHost};
@@ -143,6 +143,7 @@ async fn one_hosts_trouble_is_its_own() {
         let (at, message) = failure(&failed[host]);
         assert!(at == step && message.contains(said), "{host}: {at}: {message}");
     }
+    assert!(!failed.iter().any(|(host, result)| failure(result).1.starts_with(&format!("{host}: "))), "{failed:?}");
     let HostResult::Failed(denied) = &failed["denied"] else { panic!() };
     assert!(denied.hint.as_ref().unwrap().contains("key"), "{denied:?}");
     let HostResult::Failed(broken) = &failed["broken"] else { panic!() };
@@ -298,6 +299,29 @@ async fn verified_means_that_consul_and_prometheus_said_so() {
 }
 
 #[tokio::test]
+async fn asking_ends_with_an_interruption_and_nobody_has_failed() {
+    let cancel = CancellationToken::new();
+    let hangs = FakeHost { on_exchange: Box::new(|_, _| Err(Answer::Hang)), ..machine(good) };
+    let connector = FakeConnector::new([(name("s"), hangs)], cancel.clone());
+    let (observed, _) = look(vec![host("s", Role::Server, 1)], &connector).await;
+    let (servers, hosts, limits, events) = ([&observed[0]], [name("s"), name("a")], limits(), Events::silent());
+    let (answer, ()) = tokio::join!(verify::verify(&servers, &hosts, &limits, &events), async { cancel.cancel() });
+    let unverified = answer.unwrap_err();
+    assert!(unverified.interrupted, "{unverified:?}");
+    let outcomes = || ["s", "a"].map(|n| super::failure::outcome(&host(n, Role::Node, 1), HostResult::Unchanged));
+    let mut interrupted = outcomes();
+    verify::not_confirmed(&mut interrupted, &unverified, Unconfirmed::Interrupted);
+    let at = HostResult::Interrupted { step: "verify".to_owned() };
+    assert!(interrupted.iter().all(|outcome| outcome.result == at), "{interrupted:?}");
+
+    let missing = vec!["a: Consul on s says: failed".to_owned()];
+    let mut in_vain = outcomes();
+    verify::not_confirmed(&mut in_vain, &verify::Unverified { missing, interrupted: false }, Unconfirmed::InVain);
+    assert_eq!(in_vain[0].result, HostResult::Unchanged);
+    assert_eq!(failure(&in_vain[1].result), ("verify", "Consul on s says: failed"));
+}
+
+#[tokio::test]
 async fn status_names_what_is_wrong_with_each_host() {
     let up = [("node", "s", "up"), ("node", "a", "down")];
     let connector = FakeConnector::new([(name("s"), server("x", MEMBERS, targets(&up)))], CancellationToken::new());
@@ -307,7 +331,7 @@ async fn status_names_what_is_wrong_with_each_host() {
     assert!(failed.is_empty());
     let answers = status::ask_servers(&observed).await;
     let unreached = match connector.connect(&hosts[2], std::time::Instant::now(), &Events::silent()).await {
-        Err(error) => super::failure::outcome(&hosts[2], super::failure::of_connect(&error)),
+        Err(error) => super::failure::outcome(&hosts[2], super::failure::of_connect(&hosts[2].name, &error)),
         Ok(_) => panic!("b is not there"),
     };
     let report =
@@ -315,7 +339,8 @@ async fn status_names_what_is_wrong_with_each_host() {
     let problems: Vec<Option<&str>> = report.hosts.iter().map(|host| host.problem.as_deref()).collect();
     assert_eq!(problems[0], None);
     assert_eq!(problems[1], Some("scrape: no route"));
-    assert!(problems[2].unwrap().contains("refused"), "{problems:?}");
+    let said = problems[2].unwrap();
+    assert!(said.contains("refused") && said.contains("is sshd running"), "{said}");
     assert_eq!(problems[3], Some("it is stopped"));
     assert_eq!(report.leader.as_deref(), Some("x"));
 }

@@ -8,7 +8,7 @@ use super::Limits;
 use super::observe::Observed;
 use crate::model::event::{Doing, Events, Phase};
 use crate::model::name::HostName;
-use crate::model::report::{Member, Target, Verified};
+use crate::model::report::{Failure, HostOutcome, HostResult, Member, Target, Unconfirmed, Verified};
 use crate::world::remote::{Remote, RemoteError};
 use crate::world::{consul, prometheus};
 
@@ -202,8 +202,29 @@ async fn until_good(
     }
 }
 
-/// Groups what is missing by host, for those that want to tell each host's part.
-pub fn by_host(missing: &[String]) -> BTreeMap<&str, Vec<&str>> {
+/// Hosts that are installed, but that Consul or Prometheus did not confirm, have failed; where nobody waited for an
+/// answer, they are interrupted.
+pub fn not_confirmed(outcomes: &mut [HostOutcome], unverified: &Unverified, how: Unconfirmed) {
+    let missing = by_host(&unverified.missing);
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.result.is_good()) {
+        let step = "verify".to_owned();
+        if how == Unconfirmed::Interrupted {
+            outcome.result = HostResult::Interrupted { step };
+            continue;
+        }
+        let Some(what) = missing.get(outcome.host.as_str()) else { continue };
+        outcome.result = HostResult::Failed(Failure {
+            step,
+            message: what.join("; "),
+            lines: Vec::new(),
+            log: Some("journalctl -u consul -u prometheus -u node_exporter (on the host)".to_owned()),
+            hint: Some("`clusterctl status` asks again; running this command again converges".to_owned()),
+        });
+    }
+}
+
+/// Groups what is missing by host.
+fn by_host(missing: &[String]) -> BTreeMap<&str, Vec<&str>> {
     let mut grouped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in missing {
         if let Some((host, what)) = line.split_once(": ") {

@@ -57,9 +57,11 @@ impl FromStr for Jump {
     }
 }
 
-fn is_user(user: &str) -> bool {
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-+@".contains(&b);
-    !user.is_empty() && !user.starts_with('-') && user.bytes().all(fine)
+/// A login name that ssh may be given: what begins with a hyphen would be an option, and a shell may read it (see
+/// above). `@` and `\` are for names with a domain; at the end, OpenSSH takes no `\` either.
+pub fn is_user(user: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"._-+@\\".contains(&b);
+    !user.is_empty() && !user.starts_with('-') && !user.ends_with('\\') && user.bytes().all(fine)
 }
 
 fn host_and_port(text: &str) -> Option<(&str, Option<&str>)> {
@@ -119,6 +121,16 @@ mod tests {
         assert_eq!([command("me@[fd00::1]:23"), command("gate")], ["ssh -p 23 me@fd00::1", "ssh gate"]);
         assert_eq!("fd00::1".parse::<Jump>().unwrap().to_string(), "[fd00::1]");
         assert_eq!("ssh://me@gate:22/".parse::<Jump>().unwrap().to_string(), "me@gate:22");
+    }
+
+    #[test]
+    fn login_names() {
+        for good in ["root", "ec2-user", "me@corp.example", "CORP\\me", "Ops_1", "a+b"] {
+            assert!(is_user(good), "{good}");
+        }
+        for bad in ["", "-x", "root;id", "a b", "$(id)", "a:b", "a/b", "me\\", "ä", "a'b", "a\nb"] {
+            assert!(!is_user(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct RunReport {
     /// What Consul and Prometheus said in the end; `None` when it did not come so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
+    /// Why they did not confirm all, though they were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<Unconfirmed>,
     /// Where to look, one line each.
     pub look: Vec<String>,
     pub seconds: Millis,
@@ -79,6 +82,15 @@ impl Serialize for Millis {
         #[allow(clippy::cast_precision_loss)]
         s.serialize_f64(self.0 as f64 / 1000.0)
     }
+}
+
+/// How asking Consul and Prometheus ended without their word for every host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unconfirmed {
+    /// The deadline came, or one of them could not be asked any more.
+    InVain,
+    Interrupted,
 }
 
 /// What was asked of Consul and Prometheus themselves, and their answers.

@@ -64,12 +64,24 @@ fn a_spec_that_is_not_there() {
 }
 
 #[test]
+fn a_spec_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("cluster.toml"), b"[cluster]\nname = \"\xe4\"\n").unwrap();
+    insta::assert_snapshot!("a_spec_that_is_no_text", clusterctl(dir.path(), &["plan"]));
+    insta::assert_snapshot!("a_spec_that_is_a_folder", clusterctl(dir.path(), &["plan", "-f", "."]));
+    let text = "[cluster]\nname = \"shop\"\nprovider = \"sandbox\"\ntemplates = \"nope\"\n";
+    std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
+    insta::assert_snapshot!("templates_that_are_not_there", clusterctl(dir.path(), &["plan"]));
+}
+
+#[test]
 fn hosts_of_ones_own_are_not_changed_unasked() {
     let dir = tempfile::tempdir().unwrap();
     let text = "[cluster]\nname = \"shop\"\nprovider = \"inventory\"\n[[host]]\nname = \"a\"\nrole = \"server\"\naddress = \"127.0.0.1\"\n";
     std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
     insta::assert_snapshot!("inventory_join", clusterctl(dir.path(), &["join-node"]));
     insta::assert_snapshot!("inventory_down", clusterctl(dir.path(), &["down"]));
+    assert!(!dir.path().join("state/shop").exists(), "a refused `down` left a folder");
 }
 
 #[test]
@@ -77,7 +89,7 @@ fn a_log_file_ends_with_the_error() {
     let dir = tempfile::tempdir().unwrap();
     clusterctl(dir.path(), &["plan", "-f", "nowhere.toml", "--log-file", "log"]);
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
-    assert!(log.contains(" - error: reading nowhere.toml") && log.contains("No such file"), "{log}");
+    assert!(log.contains(" - error: there is no spec nowhere.toml"), "{log}");
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn a_clusters_life() {
     insta::assert_snapshot!("up_again", again.stdout.lines().last().unwrap());
     cluster.run(&["down"]).expect(0);
     assert_eq!(traces("e2e-life"), Vec::<String>::new());
+    assert!(!cluster.path("state/e2e-life").exists(), "local state was left");
     insta::assert_snapshot!("down_of_nothing", redacted(&cluster.run(&["down"]).expect(0)));
 }
 

@@ -59,8 +59,12 @@ async fn answers_and_waits_are_bounded() {
     assert!(matches!(endless, RemoteError::TooMuch { limit: MAX_OUTPUT, .. }), "{endless:?}");
     let remote = sshd.session().await;
     let slow = Command { timeout: Duration::from_millis(300), ..command("sleep 60") };
+    let begun = Instant::now();
     let error = remote.run(slow, Arc::new(Unwatched)).await.unwrap_err();
     assert!(matches!(error, RemoteError::TimedOut { .. }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "it waited for the command: {:?}", begun.elapsed());
+    let output = remote.run(command("echo still here"), Arc::new(Unwatched)).await.unwrap();
+    assert_eq!(output.stdout, b"still here\n", "the connection serves on");
 }
 
 #[tokio::test]

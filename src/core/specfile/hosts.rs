@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::mistakes::Span;
 use super::section::{At, Section};
-use super::{Provider, ec2, folder, user};
+use super::{Provider, address, ec2, folder, user};
 use crate::core::names::nearest;
 use crate::model::host::Role;
 use crate::model::name::HostName;
@@ -90,11 +90,14 @@ fn count_servers(file: &Section<'_>, at: &Span, hosts: &[InventoryHost], tables:
 fn hosts(sections: &[Section<'_>], ssh: &SshSpec) -> Vec<InventoryHost> {
     let mut names: BTreeMap<HostName, usize> = BTreeMap::new();
     let mut addresses: BTreeMap<(String, u16), usize> = BTreeMap::new();
+    let mut private_addresses: BTreeMap<IpAddr, usize> = BTreeMap::new();
     let mut hosts = Vec::new();
     for section in sections {
         let name = section.parsed::<HostName>("name", "web-1");
-        let address = address(section);
-        let host = host(section, name.as_ref(), address.as_ref());
+        let address = address::public(section);
+        let private_address = address::private(section);
+        let private = private_address.as_ref().map(|given| given.value);
+        let host = host(section, name.as_ref(), address.as_ref(), private);
         let sink = section.sink;
         if let Some(At { value, at }) = name {
             let line = sink.line(&at);
@@ -112,14 +115,25 @@ fn hosts(sections: &[Section<'_>], ssh: &SshSpec) -> Vec<InventoryHost> {
                 sink.add(&at, message, "one machine can be only one host: take one of them out");
             }
         }
+        if let Some(At { value, at }) = private_address {
+            let line = sink.line(&at);
+            if let Some(first) = private_addresses.insert(value, line) {
+                let message = format!("two hosts have the private_address {value}: on lines {first} and {line}");
+                sink.add(&at, message, "the others tell hosts apart by it: give each its own");
+            }
+        }
         hosts.extend(host);
     }
     hosts
 }
 
-fn host(section: &Section<'_>, name: Option<&At<HostName>>, address: Option<&At<String>>) -> Option<InventoryHost> {
+fn host(
+    section: &Section<'_>,
+    name: Option<&At<HostName>>,
+    address: Option<&At<String>>,
+    private_address: Option<IpAddr>,
+) -> Option<InventoryHost> {
     let role = role(section);
-    let private_address = section.parsed::<IpAddr>("private_address", "10.0.0.11").map(|given| given.value);
     let port = section.port("port", "22");
     let user = user(section);
     let key = folder(section, "key", "~/.ssh/id_ed25519");
@@ -162,45 +176,6 @@ pub(super) fn parse_role(section: &Section<'_>, given: &At<String>) -> Option<Ro
             None
         }
     }
-}
-
-fn address(section: &Section<'_>) -> Option<At<String>> {
-    let given = section.text("address", "10.0.0.11")?;
-    match address_problem(&given.value) {
-        None => Some(given),
-        Some((problem, cure)) => {
-            let message = format!("\"{}\" {problem}", given.value.escape_debug());
-            section.sink.add(&given.at, message, cure);
-            None
-        }
-    }
-}
-
-fn address_problem(address: &str) -> Option<(&'static str, &'static str)> {
-    const EXAMPLES: &str = "write an IP address, a DNS name, or a Host of your ~/.ssh/config";
-    if address.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    if address.is_empty() {
-        return Some(("is no address", EXAMPLES));
-    }
-    if address.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return Some(("is no IPv4 address", "write four numbers from 0 to 255, such as \"10.0.0.11\""));
-    }
-    if address.contains('@') {
-        return Some(("is no address", "give the login name by itself: user = \"admin\""));
-    }
-    if address.contains(':') {
-        return Some((
-            "is no IPv6 address",
-            "give a port by itself (port = 2222), and an IPv6 address without brackets",
-        ));
-    }
-    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if address.starts_with('-') || address.len() > 253 || !address.bytes().all(fine) {
-        return Some(("is no address", EXAMPLES));
-    }
-    None
 }
 
 /// `type base64 [comment]`, the base64 beginning with the same type.

@@ -3,6 +3,7 @@
 //! The text is walked by hand rather than by serde's derive, since each mistake is to name its line and its
 //! cure, and all of them are to come at once.
 
+mod address;
 mod ec2;
 mod hosts;
 mod mistakes;
@@ -21,7 +22,7 @@ use mistakes::Sink;
 use section::Section;
 
 use crate::core::names::nearest;
-use crate::model::jump::Jump;
+use crate::model::jump::{Jump, is_user};
 use crate::model::name::{ClusterName, Datacenter};
 use crate::model::spec::{ArtifactsSpec, PrometheusSpec, ProviderSpec, Span, Spec, SshSpec};
 use crate::model::version::Versions;
@@ -38,8 +39,7 @@ pub fn parse(text: &str, file: &str) -> Result<Spec, SpecErrors> {
             read(&Section::new(&sink, "the file", start, Some(table.get_ref())))
         }
         Err(error) => {
-            let at = error.span().unwrap_or(0..0);
-            sink.add(&at, error.message().replace('\n', "; "), "this is no TOML: see https://toml.io for its forms");
+            no_toml(&sink, text, &error);
             None
         }
     };
@@ -48,6 +48,37 @@ pub fn parse(text: &str, file: &str) -> Result<Spec, SpecErrors> {
         (Some(errors), _) => Err(errors),
         (None, None) => unreachable!("what is missing was reported"),
     }
+}
+
+fn no_toml(sink: &Sink<'_>, text: &str, error: &toml::de::Error) {
+    let at = error.span().unwrap_or(0..0);
+    let named = text.get(at.clone()).map(str::trim).filter(|name| !name.is_empty() && !name.contains('\n'));
+    match named {
+        Some(name) if error.message() == "duplicate key" => {
+            let cure = "keep one of them: TOML takes each key, and each [table], once";
+            sink.add(&at, format!("{} stands there twice", name.escape_debug()), cure);
+        }
+        _ => sink.add(&at, error.message().replace('\n', "; "), "this is no TOML: see https://toml.io for its forms"),
+    }
+}
+
+/// [`parse`] for a file's bytes, which may be no text.
+///
+/// # Errors
+/// As [`parse`]; the first byte that is no UTF-8 is a mistake with its place.
+pub fn parse_bytes(bytes: &[u8], file: &str) -> Result<Spec, SpecErrors> {
+    let at = match std::str::from_utf8(bytes) {
+        Ok(text) => return parse(text, file),
+        Err(error) => error.valid_up_to(),
+    };
+    let text = String::from_utf8_lossy(bytes);
+    let sink = Sink::new(&text);
+    sink.add(
+        &(at..at + char::REPLACEMENT_CHARACTER.len_utf8()),
+        "here the file is no UTF-8 text",
+        "save it as UTF-8, or remove what stands here",
+    );
+    Err(sink.into_errors(file).expect("a mistake was added"))
 }
 
 /// A commented spec to begin with.
@@ -93,7 +124,7 @@ fn read(file: &Section<'_>) -> Option<Spec> {
     let hosts_spec = hosts::read(file, &ssh, provider);
     let versions = versions(file);
     let prometheus = prometheus(file, hosts_spec.as_ref());
-    let services = services::read(file, hosts_spec.as_ref());
+    let services = services::read(file, hosts_spec.as_ref(), name.as_ref().map(|name| &name.value));
     let artifacts = artifacts(file);
     file.refuse_unknown();
     Some(Spec {
@@ -146,13 +177,13 @@ fn folder(section: &Section<'_>, key: &'static str, example: &str) -> Option<Pat
     Some(PathBuf::from(given.value))
 }
 
-/// A login user as ssh takes it: what begins with a hyphen would be an option.
+/// A login user as ssh takes it.
 fn user(section: &Section<'_>) -> Option<String> {
     let given = section.text("user", "admin")?;
-    let bad = |c: char| c.is_whitespace() || c == '@' || c == ':' || c == '/';
-    if given.value.is_empty() || given.value.starts_with('-') || given.value.contains(bad) {
-        let message = format!("user in {} is no login name", section.name);
-        section.sink.add(&given.at, message, "write for example: user = \"admin\"");
+    if !is_user(&given.value) {
+        let message = format!("user in {}: \"{}\" is no login name", section.name, given.value.escape_debug());
+        let cure = "write for example: user = \"admin\" (letters, digits and . _ - + @ \\, no - first)";
+        section.sink.add(&given.at, message, cure);
         return None;
     }
     Some(given.value)

@@ -159,10 +159,19 @@ impl<'a> Section<'a> {
 
     /// A table within; absent where it is.
     pub fn section(&self, key: &'static str, name: &'a str) -> Section<'a> {
+        self.table(key, name, &format!("begin it with a line {name}"))
+    }
+
+    /// A table that people write on one line.
+    pub fn inline(&self, key: &'static str, example: &str) -> Section<'a> {
+        self.table(key, key, &format!("write for example: {key} = {example}"))
+    }
+
+    fn table(&self, key: &'static str, name: &'a str, cure: &str) -> Section<'a> {
         match self.get(key).map(|value| (value, value.get_ref())) {
             Some((value, DeValue::Table(table))) => Section::new(self.sink, name, value.span(), Some(table)),
             Some((value, _)) => {
-                self.sink.add(&value.span(), format!("{key} must be a table"), format!("begin it with a line {name}"));
+                self.sink.add(&value.span(), format!("{key} must be a table"), cure);
                 Section::new(self.sink, name, value.span(), None)
             }
             None => Section::new(self.sink, name, self.at.clone(), None),

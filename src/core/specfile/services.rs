@@ -6,19 +6,21 @@ use super::hosts::parse_role;
 use super::section::{At, Section};
 use super::span;
 use crate::core::names::nearest;
+use crate::core::select::host_name;
 use crate::model::host::Role;
-use crate::model::name::{HostName, ServiceName};
+use crate::model::name::{ClusterName, HostName, ServiceName};
 use crate::model::spec::{CheckKind, ProviderSpec, Service, ServiceCheck, ServiceMetrics, Span};
 
 /// Names that clusterctl itself, or Prometheus' jobs of ours, have taken.
 const RESERVED: [&str; 4] = ["consul", "node", "node-exporter", "prometheus"];
 
-pub(super) fn read(file: &Section<'_>, provider: Option<&ProviderSpec>) -> Vec<Service> {
+pub(super) fn read(file: &Section<'_>, provider: Option<&ProviderSpec>, cluster: Option<&ClusterName>) -> Vec<Service> {
+    let known = provider.and_then(|provider| Known::of(provider, cluster?));
     let mut names: BTreeMap<ServiceName, usize> = BTreeMap::new();
     let mut services = Vec::new();
     for section in file.sections("service", "[[service]]") {
         let name = name(&section, &mut names);
-        let service = service(&section, name, provider);
+        let service = service(&section, name, known.as_ref());
         section.refuse_unknown();
         services.extend(service);
     }
@@ -42,9 +44,12 @@ fn name(section: &Section<'_>, names: &mut BTreeMap<ServiceName, usize>) -> Opti
     Some(value)
 }
 
-fn service(section: &Section<'_>, name: Option<ServiceName>, provider: Option<&ProviderSpec>) -> Option<Service> {
+fn service(section: &Section<'_>, name: Option<ServiceName>, known: Option<&Known>) -> Option<Service> {
     let port = section.port("port", "8080");
     let tags = section.texts("tags", "v1").unwrap_or_default();
+    for tag in tags.iter().filter(|tag| tag.value.trim().is_empty()) {
+        section.sink.add(&tag.at, "a tag is empty", "take it out");
+    }
     let roles: BTreeSet<Role> = match section.texts("roles", "node") {
         Some(given) => given.iter().filter_map(|role| parse_role(section, role)).collect(),
         None => BTreeSet::from([Role::Node]),
@@ -52,7 +57,7 @@ fn service(section: &Section<'_>, name: Option<ServiceName>, provider: Option<&P
     if roles.is_empty() {
         section.sink.add(&section.at, "a service without roles runs nowhere", "write for example: roles = [\"node\"]");
     }
-    let hosts = hosts(section, provider);
+    let hosts = hosts(section, known);
     let check = check(section);
     let metrics = metrics(section, port);
     Some(Service {
@@ -66,24 +71,65 @@ fn service(section: &Section<'_>, name: Option<ServiceName>, provider: Option<&P
     })
 }
 
-/// The sandbox's hosts are made as they are needed, so only an inventory's can be checked.
-fn hosts(section: &Section<'_>, provider: Option<&ProviderSpec>) -> BTreeSet<HostName> {
+/// The hosts that a cluster may have.
+struct Known {
+    names: Vec<HostName>,
+    /// The names are `<cluster>-<role>-<number>`, and there may come to be more of them.
+    made_of: Option<ClusterName>,
+}
+
+impl Known {
+    fn of(provider: &ProviderSpec, cluster: &ClusterName) -> Option<Self> {
+        let (servers, nodes) = match provider {
+            ProviderSpec::Inventory { hosts } => {
+                return Some(Self { names: hosts.iter().map(|host| host.name.clone()).collect(), made_of: None });
+            }
+            ProviderSpec::Sandbox { servers, nodes } => (*servers, *nodes),
+            ProviderSpec::Ec2(ec2) => (ec2.servers, ec2.nodes),
+        };
+        let numbered = |role, count: u16| (1..=u32::from(count)).map(move |n| host_name(cluster, role, n));
+        let names = numbered(Role::Server, servers).chain(numbered(Role::Node, nodes)).collect();
+        Some(Self { names, made_of: Some(cluster.clone()) })
+    }
+
+    fn has(&self, host: &HostName) -> bool {
+        let may_come = |cluster: &ClusterName| {
+            [Role::Server, Role::Node].iter().any(|role| {
+                let number = host.as_str().strip_prefix(&format!("{cluster}-{role}-"));
+                number.is_some_and(|number| !number.starts_with('0') && number.parse::<u16>().is_ok())
+            })
+        };
+        self.names.contains(host) || self.made_of.as_ref().is_some_and(may_come)
+    }
+
+    fn mistake(&self, host: &HostName) -> (String, String) {
+        let message = match &self.made_of {
+            None => format!("no [[host]] is named {host}"),
+            Some(cluster) => format!("no host of {cluster} is ever named {host}"),
+        };
+        let names = || self.names.iter().map(HostName::as_str);
+        let cure = match (nearest(host.as_str(), names()), &self.made_of) {
+            (Some(near), _) => format!("did you mean \"{near}\"?"),
+            (None, None) => format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
+            (None, Some(cluster)) => format!("they are named {cluster}-server-1, {cluster}-node-1 and so on"),
+        };
+        (message, cure)
+    }
+}
+
+fn hosts(section: &Section<'_>, known: Option<&Known>) -> BTreeSet<HostName> {
     let given = section.all_parsed::<HostName>("hosts", "web-1").unwrap_or_default();
-    if let Some(ProviderSpec::Inventory { hosts }) = provider {
-        let known = || hosts.iter().map(|host| host.name.as_str());
-        for host in given.iter().filter(|host| !known().any(|name| name == host.value.as_str())) {
-            let cure = match nearest(host.value.as_str(), known()) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("there are: {}", known().collect::<Vec<_>>().join(", ")),
-            };
-            section.sink.add(&host.at, format!("no [[host]] is named {}", host.value), cure);
+    for host in given.iter() {
+        if let Some(known) = known.filter(|known| !known.has(&host.value)) {
+            let (message, cure) = known.mistake(&host.value);
+            section.sink.add(&host.at, message, cure);
         }
     }
     given.into_iter().map(|host| host.value).collect()
 }
 
 fn check(section: &Section<'_>) -> Option<ServiceCheck> {
-    let check = section.section("check", "check");
+    let check = section.inline("check", "{ http = \"http://127.0.0.1:8080/health\" }");
     if !check.is_there() {
         return None;
     }
@@ -130,7 +176,7 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
 }
 
 fn metrics(section: &Section<'_>, service_port: Option<u16>) -> Option<ServiceMetrics> {
-    let metrics = section.section("metrics", "metrics");
+    let metrics = section.inline("metrics", "{ path = \"/metrics\", port = 9200 }");
     if !metrics.is_there() {
         return None;
     }

@@ -21,6 +21,12 @@ fn inventory(hosts: &str) -> String {
     format!("[cluster]\nname = \"shop\"\nprovider = \"inventory\"\n{hosts}")
 }
 
+/// Hosts with these addresses.
+fn addresses(of: &[&str]) -> String {
+    let host = |(n, at): (usize, &&str)| format!("[[host]]\nname = \"h{n}\"\naddress = \"{at}\"\n");
+    inventory(&(SERVER.to_owned() + &of.iter().enumerate().map(host).collect::<String>()))
+}
+
 const SERVER: &str = "[[host]]\nname = \"a\"\nrole = \"server\"\naddress = \"10.0.0.1\"\n";
 
 /// Shown together, so that they read as one text when they are reviewed.
@@ -34,6 +40,11 @@ fn mistakes_in_the_file_as_a_whole() {
         ("no TOML", "[cluster\nname = 1".to_owned()),
         ("an unclosed string", "[cluster]\nname = \"shop\n".to_owned()),
         ("the same key twice", sandbox("name = \"b\"")),
+        ("the same table twice", sandbox("[ssh]\nport = 1\n[ssh]\nuser = \"a\"")),
+        (
+            "a table and a key of one name",
+            sandbox("[versions]\n[prometheus]\nretention = \"1d\"\n[prometheus.retention]")
+        ),
         ("nothing", String::new()),
         ("an unknown section", sandbox("[prometeus]\nx = 1")),
         ("a section that is a value", "ssh = 3\n".to_owned() + &sandbox("")),
@@ -90,6 +101,26 @@ fn mistakes_in_hosts() {
              [[host]]\nname = \"f\"\naddress = \"10.0.0.6\"\nprivate_address = \"inside\""
             ))
         ),
+        (
+            "addresses with more in them",
+            addresses(&["http://web.example:80/x", "web:ssh", "[fd00::1]", "[fd00::1]:23"])
+        ),
+        ("addresses of no host", addresses(&["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "a..b", "fd00:::1"])),
+        ("private addresses of no host", {
+            let of = ["127.0.0.1", "::", "ff02::1", "169.254.1.1", "fe80::1", "255.255.255.255", "::ffff:127.0.0.1"];
+            let host = |(n, at): (usize, &&str)| {
+                format!("[[host]]\nname = \"h{n}\"\naddress = \"10.0.1.{n}\"\nprivate_address = \"{at}\"\n")
+            };
+            inventory(&(SERVER.to_owned() + &of.iter().enumerate().map(host).collect::<String>()))
+        }),
+        (
+            "a private address twice",
+            inventory(&format!(
+                "{SERVER}private_address = \"10.1.0.1\"\n[[host]]\nname = \"b\"\naddress = \"10.0.0.2\"\n\
+                 private_address = \"10.1.0.1\""
+            ))
+        ),
+        ("a user with a command", inventory(&format!("{SERVER}user = \"root;id\""))),
         ("what is missing", inventory(&format!("{SERVER}[[host]]\nrole = \"sever\""))),
         ("a host key that is none", inventory(&format!("{SERVER}host_keys = [\"ssh-ed25519 AAAA\", 3]"))),
     ]));
@@ -112,6 +143,12 @@ fn mistakes_in_services() {
         ),
         ("metrics without a port", service("metrics = { path = \"metrics\" }")),
         ("roles and tags", service("roles = [\"nodes\"]\ntags = \"v1\"")),
+        ("a check that is a word", service("check = \"http\"\nmetrics = 9200")),
+        ("an empty tag", service("tags = [\"v1\", \"\"]")),
+        (
+            "hosts that a sandbox never has",
+            service("hosts = [\"nosuch\", \"shop-nod-1\", \"shop-node-07\", \"shop-node-9\"]")
+        ),
         ("a host that is not there", inventory(&format!("{SERVER}[[service]]\nname = \"web\"\nhosts = [\"b\"]"))),
     ]));
 }
@@ -182,6 +219,21 @@ fn every_key_is_in_the_reference() {
     }
 }
 
+#[test]
+fn what_is_no_text_is_a_mistake_with_its_place() {
+    let mut bytes = sandbox("").into_bytes();
+    let at = bytes.iter().position(|b| *b == b'h').unwrap();
+    bytes[at] = 0xe4;
+    insta::assert_snapshot!(parse_bytes(&bytes, "cluster.toml").unwrap_err().to_string(), @r#"
+    cluster.toml:2:10: here the file is no UTF-8 text
+      |
+    2 | name = "s�op"
+      |          ^
+      = save it as UTF-8, or remove what stands here
+    "#);
+    assert!(parse_bytes(sandbox("").as_bytes(), "cluster.toml").is_ok());
+}
+
 fn toml_string(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
@@ -218,7 +270,7 @@ proptest! {
                 prop_assert_eq!(kind, &CheckKind::Args(vec!["/x".to_owned(), text]));
             }
             Err(errors) => {
-                prop_assert!(text.chars().any(char::is_control), "{}", errors);
+                prop_assert!(text.chars().any(char::is_control) || text.trim().is_empty(), "{}", errors);
                 let shown = errors.to_string();
                 prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{:?}", shown);
             }

@@ -6,7 +6,7 @@ use super::super::style::{BAD, BOLD, DIM, GOOD, INFO, WARN, paint};
 use super::super::table::{Cell, Table};
 use super::super::words::count;
 use super::{Document, View, envelope, select, sign};
-use crate::model::report::{Failure, HostOutcome, HostResult, Millis, RunReport, Verified};
+use crate::model::report::{Failure, HostOutcome, HostResult, Millis, RunReport, Unconfirmed, Verified};
 
 impl Document for RunReport {
     fn json(&self) -> String {
@@ -86,7 +86,7 @@ fn truth(report: &RunReport) -> String {
     let interrupted = n(|r| matches!(r, HostResult::Interrupted { .. }));
     let mut parts = vec![match &report.verified {
         Some(verified) => asked(verified, hosts),
-        None => "Consul and Prometheus were not asked".to_owned(),
+        None => unasked(report.unconfirmed).to_owned(),
     }];
     if failed > 0 {
         parts.push(format!("{} failed", count(failed, "host")));
@@ -97,6 +97,14 @@ fn truth(report: &RunReport) -> String {
     let whole = report.verified.as_ref().is_some_and(|v| v.alive >= hosts && v.targets_up == v.targets);
     let style = if whole && parts.len() == 1 { GOOD } else { BAD };
     paint(style, &parts.join("; "))
+}
+
+const fn unasked(unconfirmed: Option<Unconfirmed>) -> &'static str {
+    match unconfirmed {
+        None => "Consul and Prometheus were not asked",
+        Some(Unconfirmed::InVain) => "Consul and Prometheus did not confirm every host",
+        Some(Unconfirmed::Interrupted) => "Consul and Prometheus had not confirmed every host yet",
+    }
 }
 
 fn asked(verified: &Verified, hosts: usize) -> String {
@@ -169,6 +177,18 @@ mod tests {
         assert!(text(&report, &view()).ends_with("\n1 of 1 host alive in Consul, 1 of 2 targets up in Prometheus\n"));
         report.verified = Some(Verified { alive: 4, targets_up: 2, ..verified });
         assert!(text(&report, &view()).ends_with("\n4 hosts alive in Consul, 2 of 2 targets up in Prometheus\n"));
+    }
+
+    #[test]
+    fn who_was_asked_in_vain_was_asked() {
+        let mut report = run();
+        let last = |report: &RunReport| text(report, &view()).lines().last().unwrap().to_owned();
+        report.unconfirmed = Some(Unconfirmed::InVain);
+        let end = "1 host failed; 1 host interrupted";
+        assert_eq!(last(&report), format!("Consul and Prometheus did not confirm every host; {end}"));
+        report.unconfirmed = Some(Unconfirmed::Interrupted);
+        assert_eq!(last(&report), format!("Consul and Prometheus had not confirmed every host yet; {end}"));
+        assert!(report.json().contains("\"unconfirmed\": \"interrupted\""));
     }
 
     #[test]

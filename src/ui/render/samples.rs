@@ -113,6 +113,7 @@ pub fn run() -> RunReport {
             outcome(4, HostResult::Interrupted { step: "sending 28.0 MB".into() }),
         ],
         verified: None,
+        unconfirmed: None,
         look: vec!["Prometheus  http://10.77.0.1:9090".into(), "log in      ssh root@10.77.0.1".into()],
         seconds: Millis(14_260),
     }

@@ -125,15 +125,16 @@ impl Channeler {
         let mut channel = opened.map_err(|error| self.lost("opening a channel", error.message()))?;
         self.session.set_blocking(false);
         let pumped = self.pump(&mut channel, Input::new(stdin), Instant::now() + limit, watch);
-        self.session.set_blocking(true);
-        let pumped = pumped.map_err(|stop| match stop {
-            Stop::TimedOut => RemoteError::TimedOut { host: self.host.clone(), doing: doing.to_owned(), limit },
-            Stop::TooMuch => {
-                RemoteError::TooMuch { host: self.host.clone(), doing: doing.to_owned(), limit: MAX_OUTPUT }
+        let pumped = match pumped {
+            Ok(pumped) => pumped,
+            Err(stop) => {
+                // Freed while the session does not block: else it waits for the host to close the channel, which
+                // happens only when the command ends, and a time limit would limit nothing.
+                drop(channel);
+                return Err(self.stopped(stop, doing, limit));
             }
-            Stop::Input(path, source) => RemoteError::Input { path, source },
-            Stop::Lost(detail) => self.lost(doing, detail),
-        })?;
+        };
+        self.session.set_blocking(true);
         // The exit status comes with the close; without it nobody knows how the command ended.
         let closed = channel.close().and_then(|()| channel.wait_close());
         closed.map_err(|error| self.lost(doing, error.message()))?;
@@ -143,6 +144,17 @@ impl Channeler {
             None => channel.exit_status().map_err(|error| self.lost(doing, error.message()))?,
         };
         Ok(Output { status, stdout: pumped.stdout, stderr: pumped.stderr })
+    }
+
+    fn stopped(&self, stop: Stop, doing: &str, limit: Duration) -> RemoteError {
+        match stop {
+            Stop::TimedOut => RemoteError::TimedOut { host: self.host.clone(), doing: doing.to_owned(), limit },
+            Stop::TooMuch => {
+                RemoteError::TooMuch { host: self.host.clone(), doing: doing.to_owned(), limit: MAX_OUTPUT }
+            }
+            Stop::Input(path, source) => RemoteError::Input { path, source },
+            Stop::Lost(detail) => self.lost(doing, detail),
+        }
     }
 
     fn pump(
