@@ -66,8 +66,8 @@ fn ec2(change: impl FnOnce(&mut Ec2Spec), answers: &[(u16, String)]) -> (Ec2, Re
     spec.ssh.key = Some(PathBuf::from("/nowhere"));
     let mut wanted = Ec2Spec { region: Some("us-east-1".to_owned()), ..Ec2Spec::default() };
     change(&mut wanted);
-    let mut cloud = Ec2::new(&spec, &wanted, PathBuf::from("/nowhere"), CancellationToken::new());
-    cloud.clients = OnceCell::new_with(Some(Ok(Clients::of(&config, "us-east-1".to_owned()))));
+    let mut cloud = Ec2::new(&spec, &wanted, PathBuf::from("/nowhere"), Events::silent(), CancellationToken::new());
+    cloud.clients = OnceCell::new_with(Some(Ok(Clients::of(&config, "us-east-1".to_owned(), &Events::silent()))));
     (cloud, replay)
 }
 
