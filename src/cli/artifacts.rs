@@ -70,8 +70,7 @@ pub async fn run(global: Global, verb: ArtifactsVerb) -> Result<u8> {
                 let artifact = cache.import_telling(file, args.sha256.as_ref(), &reporter.events()).await;
                 imported.push(artifact.with_context(|| format!("importing {}", file.display()))?);
             }
-            reporter.finish();
-            ui.show(&ArtifactsReport(&imported), &ui.view())?;
+            reporter.show(&ArtifactsReport(&imported), &ui.view())?;
             Ok(exit::OK)
         }
         ArtifactsVerb::Prune => {
@@ -104,7 +103,7 @@ async fn fetch(global: &Global, paths: &Paths, cache: &Cache, args: &FetchArgs) 
     let wanted: Vec<ArtifactId> = archs.iter().flat_map(|arch| ids(&spec.versions, *arch)).collect();
     let cancel = super::signals::token(&ui);
     let reporter = context::reporter(global, &ui)?;
-    let fetched = cache.ensure(&wanted, &sources(&spec), &reporter.events(), &cancel).await;
+    let fetched = cache.ensure_sound(&wanted, &sources(&spec), &reporter.events(), &cancel).await;
     reporter.finish();
     let (mut got, mut failed) = (Vec::new(), 0);
     for (id, result) in fetched {
@@ -118,7 +117,7 @@ async fn fetch(global: &Global, paths: &Paths, cache: &Cache, args: &FetchArgs) 
             }
         }
     }
-    ui.show(&ArtifactsReport(&got), &ui.view())?;
+    reporter.show(&ArtifactsReport(&got), &ui.view())?;
     Ok(if cancel.is_cancelled() {
         exit::INTERRUPTED
     } else if failed > 0 {

@@ -114,8 +114,7 @@ impl Session {
 
     /// A command's answer on stdout; progress ends first.
     pub fn show(&self, document: &dyn Document, all: bool) -> Result<()> {
-        self.reporter.finish();
-        self.ui.show(document, &self.view(all)).context("writing the answer")
+        self.reporter.show(document, &self.view(all)).context("writing the answer")
     }
 
     fn view(&self, all: bool) -> View {

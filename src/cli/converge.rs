@@ -16,6 +16,7 @@ use crate::model::host::Host;
 use crate::model::name::HostName;
 use crate::model::plan::{HostPlan, Plan, ResourceStep};
 use crate::model::report::{HostOutcome, Millis, RunReport, Unconfirmed};
+use crate::world::artifacts::ArtifactError;
 
 /// Connects to `hosts` and reads their facts, with a warning for each clock that is off.
 pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> Result<(Vec<Observed>, Vec<HostOutcome>)> {
@@ -43,12 +44,17 @@ pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> Result<(
 pub async fn artifacts(session: &Session, observed: &[Observed]) -> Result<Artifacts> {
     let wanted = needed(&session.spec, observed);
     let fetched = session.cache.ensure(&wanted, &session.sources, &session.events, &session.cancel).await;
-    let mut artifacts = Artifacts::new();
+    let (mut artifacts, mut errors) = (Artifacts::new(), Vec::new());
     for (id, result) in fetched {
-        let artifact = result.with_context(|| format!("getting {id}"))?;
-        artifacts.entry(id.arch).or_default().insert(id.program, artifact);
+        match result {
+            Ok(artifact) => drop(artifacts.entry(id.arch).or_default().insert(id.program, artifact)),
+            Err(error) => errors.push(error),
+        }
     }
-    Ok(artifacts)
+    match ArtifactError::of_all(errors) {
+        Some(error) => Err(error).context("the programs for the hosts are not at hand"),
+        None => Ok(artifacts),
+    }
 }
 
 /// Plans for the observed hosts. `all` are the cluster's hosts, whether they answered or not.

@@ -24,7 +24,7 @@ pub struct ExecArgs {
     #[arg(long)]
     root: bool,
     /// Give up on a host after this long
-    #[arg(long, default_value = "5m", value_name = "DURATION")]
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = Span::positive)]
     timeout: Span,
     /// One word: a line for the host's shell, pipes and all; several: a program and its arguments, as they stand
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]

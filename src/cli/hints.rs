@@ -21,5 +21,9 @@ pub fn hint(error: &Error) -> Option<String> {
 
 /// The exit code for a command that did not get to its end.
 pub fn code(error: &Error) -> u8 {
+    let artifact = error.chain().find_map(|cause| cause.downcast_ref::<ArtifactError>());
+    if matches!(artifact, Some(ArtifactError::Cancelled { .. })) {
+        return exit::INTERRUPTED;
+    }
     if error.is::<Usage>() || error.is::<SpecErrors>() { exit::USAGE } else { exit::FAILED }
 }

@@ -7,6 +7,8 @@ use clap::Args;
 use super::{Global, exit};
 use crate::core::specfile;
 use crate::model::name::ClusterName;
+use crate::ui::Format;
+use crate::ui::render::Listing;
 
 /// Write a commented cluster.toml to start from
 #[derive(Debug, Args)]
@@ -34,6 +36,10 @@ pub fn run(global: &Global, args: InitArgs) -> Result<u8> {
         Err(error) => return Err(error).with_context(|| format!("making {}", args.path.display())),
     };
     file.write_all(text.as_bytes()).with_context(|| format!("writing {}", args.path.display()))?;
+    if global.output == Format::Json {
+        let written = [args.path.display().to_string()];
+        global.ui().show(&Listing { document: "written", lines: &written }, &global.ui().view())?;
+    }
     global.ui().note(&format!("wrote {}; next: clusterctl up -f {}", args.path.display(), args.path.display()));
     Ok(exit::OK)
 }

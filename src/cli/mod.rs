@@ -80,7 +80,7 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorWhen,
     /// How long to try to reach a host before it counts as failed
-    #[arg(long, global = true, default_value = "60s", value_name = "DURATION")]
+    #[arg(long, global = true, default_value = "60s", value_name = "DURATION", value_parser = Span::positive)]
     pub connect_timeout: Span,
     /// How long to wait for a new EC2 host's console to tell its SSH keys
     #[arg(long, global = true, default_value = "5m", value_name = "DURATION")]

@@ -3,7 +3,7 @@ use clap::Args;
 
 use super::context::Session;
 use super::{Global, converge, exit};
-use crate::engine::status::{ask_servers, report};
+use crate::engine::status::{ask_servers, critical_services, report};
 use crate::model::host::Host;
 
 /// Show what is there: hosts, services, Consul's members and leader, what Prometheus scrapes
@@ -22,7 +22,13 @@ pub async fn run(global: Global, args: StatusArgs) -> Result<u8> {
     let running: Vec<Host> = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
     let (observed, unreached) = converge::look(&session, running, false).await?;
     let answers = ask_servers(&observed).await;
-    let report = report(&session.spec.cluster, session.spec.provider.as_str(), &hosts, &observed, &unreached, answers);
+    let critical = match &answers {
+        // Without a leader nobody knows.
+        Ok((server, answers)) if answers.leader.is_some() => critical_services(&observed, server).await,
+        _ => Vec::new(),
+    };
+    let (cluster, provider) = (&session.spec.cluster, session.spec.provider.as_str());
+    let report = report(cluster, provider, &hosts, &observed, &unreached, answers, critical);
     session.show(&report, args.all)?;
     let well = report.problems.is_empty() && report.hosts.iter().all(|host| host.problem.is_none());
     Ok(if well { exit::OK } else { exit::HOSTS_FAILED })

@@ -1,6 +1,7 @@
 //! Executes the plans of all hosts: one command a host, its events passed on as they come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
@@ -9,11 +10,13 @@ use tokio::sync::Semaphore;
 use super::observe::{Observed, last_lines};
 use super::{Limits, failure};
 use crate::core::install::{self, InstallerLine};
+use crate::model::artifact::Executable;
 use crate::model::event::{Doing, EventKind, Events};
-use crate::model::file::HostPath;
+use crate::model::file::{FileSource, HostPath};
 use crate::model::name::HostName;
-use crate::model::plan::HostPlan;
+use crate::model::plan::{Action, HostPlan};
 use crate::model::report::{Failure, HostOutcome, HostResult};
+use crate::world::artifacts::damage_of;
 use crate::world::remote::{Command, Watch};
 
 /// What is to happen on one host.
@@ -45,7 +48,49 @@ pub async fn apply(jobs: &[Job<'_>], run_id: &str, limits: &Limits, events: &Eve
         outcome.address = job.on.address();
         outcome
     });
-    join_all(runs).await
+    let mut outcomes = join_all(runs).await;
+    suspect_cache(jobs, &mut outcomes).await;
+    outcomes
+}
+
+/// Where a program did not unpack on a host, the cache's own copy may be at fault, and then on every host.
+async fn suspect_cache(jobs: &[Job<'_>], outcomes: &mut [HostOutcome]) {
+    let mut read: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
+    for (job, outcome) in jobs.iter().zip(outcomes) {
+        let HostResult::Failed(failed) = &mut outcome.result else { continue };
+        let Some(executable) = not_unpacked(job.plan, failed) else { continue };
+        let compression = job.on.facts.compression;
+        let path = executable.packed(compression).path.clone();
+        if !read.contains_key(&path) {
+            let executable = executable.clone();
+            let damage = tokio::task::spawn_blocking(move || damage_of(&executable, compression)).await;
+            read.insert(path.clone(), damage.unwrap_or_default());
+        }
+        let arch = job.on.facts.arch.map(|arch| format!(" --arch {arch}")).unwrap_or_default();
+        failed.hint = Some(match &read[&path] {
+            Some(damage) => format!(
+                "the cached copy of {} is damaged ({damage} in {}): `clusterctl artifacts fetch{arch}` replaces it, or \
+                 `clusterctl artifacts import` with its archive",
+                executable.name,
+                path.parent().unwrap_or(Path::new("/")).display()
+            ),
+            None => {
+                format!("the cached copy of {} is as it should be: look at the host's disk and memory", executable.name)
+            }
+        });
+    }
+}
+
+/// The program whose unpacking failed.
+fn not_unpacked<'a>(plan: &'a HostPlan, failed: &Failure) -> Option<&'a Executable> {
+    let at = failed.step.strip_prefix("write ").filter(|_| failed.message == install::NOT_UNPACKED)?;
+    plan.steps.iter().find_map(|step| match &step.action {
+        Action::PutFile { file, path, .. } if path.as_str() == at => match &file.source {
+            FileSource::Executable(executable) => Some(executable),
+            FileSource::Text(_) => None,
+        },
+        _ => None,
+    })
 }
 
 async fn install_host(job: &Job<'_>, run_id: &str, limits: &Limits, events: &Events) -> HostResult {

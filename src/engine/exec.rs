@@ -10,7 +10,7 @@ use super::{Limits, failure};
 use crate::model::event::{Doing, EventKind, Events};
 use crate::model::host::Host;
 use crate::model::report::ExecOutcome;
-use crate::world::remote::{Command, Connector, Unwatched};
+use crate::world::remote::{Command, Connector, Output, Unwatched};
 
 /// Connects to each host and runs `line` there, as root where `root` says so. A host that does not run is a failure.
 pub async fn exec(
@@ -25,16 +25,19 @@ pub async fn exec(
     let permits = Semaphore::new(limits.parallel);
     let runs = hosts.iter().map(|host| async {
         let _permit = permits.acquire().await.expect("the semaphore is never closed");
-        let outcome = run(host, connector, line, root, timeout, limits, events).await;
-        let kind = match &outcome.problem {
-            Some(message) => EventKind::HostFailed { step: "exec".to_owned(), message: message.clone() },
-            None => EventKind::HostDone { changes: 0 },
+        let ended = run(host, connector, line, root, timeout, limits, events).await;
+        let kind = match &ended {
+            Ok(_) => EventKind::HostDone { changes: 0 },
+            Err((step, message)) => EventKind::HostFailed { step: (*step).to_owned(), message: message.clone() },
         };
         events.emit(Some(&host.name), kind);
-        outcome
+        outcome(host, ended)
     });
     join_all(runs).await
 }
+
+/// Where it stopped, and why.
+type Stopped = (&'static str, String);
 
 async fn run(
     host: &Host,
@@ -44,35 +47,33 @@ async fn run(
     timeout: Duration,
     limits: &Limits,
     events: &Events,
-) -> ExecOutcome {
-    let mut outcome = ExecOutcome {
-        host: host.name.clone(),
-        status: None,
-        stdout: String::new(),
-        stderr: String::new(),
-        problem: None,
-    };
+) -> Result<Output, Stopped> {
     // A filter picked it, so it is answered for: leaving it out would call a run good that missed a host.
     if !host.state.is_running() {
-        outcome.problem = Some(format!("it is {}", host.state));
-        return outcome;
+        return Err(("connect", format!("it is {}", host.state)));
     }
     let remote = match connector.connect(host, Instant::now() + limits.connect, events).await {
         Ok(remote) => remote,
-        Err(error) => {
-            outcome.problem = Some(failure::sentence(&failure::of_connect(&host.name, &error)));
-            return outcome;
-        }
+        Err(error) => return Err(("connect", failure::sentence(&failure::of_connect(&host.name, &error)))),
     };
     events.began(Some(&host.name), Doing::Run { command: line.to_owned() });
     let command = Command { line: line.to_owned(), stdin: Vec::new(), timeout, root };
-    match remote.run(command, Arc::new(Unwatched)).await {
-        Ok(output) => {
-            outcome.status = Some(output.status);
-            outcome.stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-            outcome.stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let ran = remote.run(command, Arc::new(Unwatched)).await;
+    ran.map_err(|error| ("run", failure::sentence(&failure::of_remote(&host.name, "run", &error))))
+}
+
+fn outcome(host: &Host, ended: Result<Output, Stopped>) -> ExecOutcome {
+    let host = host.name.clone();
+    match ended {
+        Ok(output) => ExecOutcome {
+            host,
+            status: Some(output.status),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            problem: None,
+        },
+        Err((_, problem)) => {
+            ExecOutcome { host, status: None, stdout: String::new(), stderr: String::new(), problem: Some(problem) }
         }
-        Err(error) => outcome.problem = Some(failure::sentence(&failure::of_remote(&host.name, "exec", &error))),
     }
-    outcome
 }

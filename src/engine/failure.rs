@@ -132,6 +132,9 @@ fn bastion_hint(bastion: &str, obstacle: Obstacle) -> String {
 pub fn of_remote(host: &HostName, step: &str, error: &RemoteError) -> HostResult {
     let hint = match error {
         RemoteError::Cancelled { .. } => return HostResult::Interrupted { step: step.to_owned() },
+        RemoteError::Sudo { detail, .. } if detail.contains("incorrect password") => {
+            Some("sudo there wants the login user's own password: give it again".to_owned())
+        }
         RemoteError::Sudo { .. } => {
             Some("allow the user sudo without a password, log in as root, or run with --ask-sudo-password".to_owned())
         }
@@ -152,10 +155,10 @@ mod tests {
         let host = HostName::new("shop-1").unwrap();
         let (user, detail) = ("ops".to_owned(), "shop-1: no".to_owned());
         let error = RemoteError::Sudo { host: host.clone(), user, detail };
-        let said = sentence(&of_remote(&host, "read facts", &error));
+        let said = sentence(&of_remote(&host, "read-facts", &error));
         assert!(said.starts_with("ops cannot become root by sudo: shop-1: no ("), "{said}");
         let other = HostName::new("shop-10").unwrap();
-        assert!(sentence(&of_remote(&other, "read facts", &error)).starts_with("shop-1: ops"));
+        assert!(sentence(&of_remote(&other, "read-facts", &error)).starts_with("shop-1: ops"));
     }
 
     #[test]

@@ -82,14 +82,14 @@ async fn look(
     let output = remote
         .run(command, Arc::new(Unwatched))
         .await
-        .map_err(|error| failure::of_remote(&host.name, "read facts", &error))?;
+        .map_err(|error| failure::of_remote(&host.name, "read-facts", &error))?;
     if output.status != 0 {
-        let mut failed = failure::plain("read facts", format!("the command exited {}", output.status));
+        let mut failed = failure::plain("read-facts", format!("the command exited {}", output.status));
         failed.lines = last_lines(&output.stderr, 10);
         return Err(HostResult::Failed(failed));
     }
     let facts = install::parse_facts(&output.stdout)
-        .map_err(|error| HostResult::Failed(failure::plain("read facts", failure::chain(&error))))?;
+        .map_err(|error| HostResult::Failed(failure::plain("read-facts", failure::chain(&error))))?;
     events.ended(Some(&host.name), Doing::ReadFacts, false);
     Ok(Observed { host: host.clone(), remote, facts })
 }

@@ -1,10 +1,12 @@
 //! Gathers what `status` and `targets` show: what the provider, the hosts, Consul and Prometheus say.
 
+use super::failure::at_host;
 use super::observe::Observed;
 use super::verify::{Answers, ask};
 use crate::model::host::Host;
 use crate::model::name::ClusterName;
 use crate::model::report::{HostOutcome, HostStatus, StatusReport, UnitStatus};
+use crate::world::consul::{self, Critical};
 
 /// What the first server that answers says of the cluster, or why none did.
 pub async fn ask_servers(observed: &[Observed]) -> Result<(String, Answers), Vec<String>> {
@@ -32,6 +34,24 @@ pub async fn ask_servers(observed: &[Observed]) -> Result<(String, Answers), Vec
     Err(problems)
 }
 
+/// The user's own services that Consul holds to be failing, a line each; asked of that server.
+pub async fn critical_services(observed: &[Observed], server: &str) -> Vec<String> {
+    let Some(server) = observed.iter().find(|host| host.host.name.as_str() == server) else { return Vec::new() };
+    let mut checks = match consul::critical(server.remote.as_ref()).await {
+        Ok(checks) => checks,
+        Err(error) => return vec![format!("{}: Consul: {}", server.host.name, at_host(&server.host.name, &error))],
+    };
+    // What the nodes themselves are, the members' states tell.
+    checks.retain(|check| !check.service_name.is_empty());
+    checks.sort_by(|a, b| (&a.service_name, &a.node).cmp(&(&b.service_name, &b.node)));
+    let line = |check: &Critical| {
+        let said = check.output.lines().map(str::trim).find(|line| !line.is_empty());
+        let said = said.unwrap_or("its check has said nothing yet");
+        format!("service {} on {} is critical: {said}", check.service_name, check.node)
+    };
+    checks.iter().map(line).collect()
+}
+
 /// One document of what is there.
 pub fn report(
     cluster: &ClusterName,
@@ -40,6 +60,7 @@ pub fn report(
     observed: &[Observed],
     unreached: &[HostOutcome],
     answers: Result<(String, Answers), Vec<String>>,
+    critical: Vec<String>,
 ) -> StatusReport {
     let (answers, mut problems) = match answers {
         Ok((server, answers)) => {
@@ -54,6 +75,7 @@ pub fn report(
         }
         Err(problems) => (Answers::default(), problems),
     };
+    problems.extend(critical);
     let hosts: Vec<HostStatus> = hosts.iter().map(|host| host_status(host, observed, unreached, &answers)).collect();
     if hosts.is_empty() {
         problems = vec!["the cluster has no hosts: `clusterctl up` makes them".to_owned()];

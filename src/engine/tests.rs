@@ -27,6 +27,9 @@ const FACTS: &str = "\nclusterctl-facts 1\nhostname h\nsystem Linux\nmachine x86
                      disk 99999999\naddress 10.0.0.9\nend\n";
 const MEMBERS: &str = r#"[{"Name":"s","Addr":"10.0.0.1","Status":1},{"Name":"a","Addr":"10.0.0.2","Status":1}]"#;
 
+const CRITICAL: &str = r#"[{"Node":"b","ServiceName":"web","Output":"\nGet \"http://127.0.0.1/\": connection refused\nx"},
+    {"Node":"c","CheckID":"serfHealth","ServiceName":"","Output":"Agent not live"},{"Node":"a","ServiceName":"db"}]"#;
+
 fn name(text: &str) -> HostName {
     HostName::new(text).unwrap()
 }
@@ -76,6 +79,7 @@ fn server(leader: &'static str, members: &'static str, targets: String) -> FakeH
         on_exchange: Box::new(move |port, request| match (port, request) {
             (8500, request) if request.contains("/v1/status/leader") => Ok(format!("\"{leader}\"")),
             (8500, request) if request.contains("/v1/agent/members") => Ok(members.to_owned()),
+            (8500, request) if request.contains("/v1/health/state/critical") => Ok(CRITICAL.to_owned()),
             (9090, _) => Ok(targets.clone()),
             _ => Err(Answer::exit(1, "", "")),
         }),
@@ -135,10 +139,10 @@ async fn one_hosts_trouble_is_its_own() {
     for (host, step, said) in [
         ("denied", "connect", "denied"),
         ("gone", "connect", "refused"),
-        ("liar", "read facts", "has no facts"),
-        ("half", "read facts", "breaks off"),
-        ("broken", "read facts", "exited 127"),
-        ("cut", "read facts", "lost"),
+        ("liar", "read-facts", "has no facts"),
+        ("half", "read-facts", "breaks off"),
+        ("broken", "read-facts", "exited 127"),
+        ("cut", "read-facts", "lost"),
     ] {
         let (at, message) = failure(&failed[host]);
         assert!(at == step && message.contains(said), "{host}: {at}: {message}");
@@ -204,6 +208,18 @@ async fn a_connection_cut_in_the_middle_names_where() {
     let HostResult::Failed(failed) = &result else { panic!("{result:?}") };
     assert_eq!(failed.step, "restart prometheus");
     assert!(failed.message.contains("lost") && failed.hint.as_ref().unwrap().contains("again"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_unpack_has_the_cache_looked_at() {
+    let said = "clusterctl failed write /usr/local/bin/consul\tunpacking failed\n";
+    let (result, _) = install(move || Answer::exit(1, said, "")).await;
+    let HostResult::Failed(failed) = &result else { panic!("{result:?}") };
+    // The made-up cache has no such file at all.
+    let hint = failed.hint.as_ref().unwrap();
+    assert!(hint.contains("cached copy of consul") && hint.contains("artifacts fetch --arch amd64"), "{hint}");
+    let (result, _) = install(|| Answer::exit(1, "clusterctl failed write /etc/x\tunpacking failed\n", "")).await;
+    assert!(matches!(&result, HostResult::Failed(failed) if failed.hint.is_none()), "{result:?}");
 }
 
 /// Ctrl-C while one host hangs: it is interrupted, and what is done stays done.
@@ -330,12 +346,27 @@ async fn status_names_what_is_wrong_with_each_host() {
     let (observed, failed) = look(hosts[..1].to_vec(), &connector).await;
     assert!(failed.is_empty());
     let answers = status::ask_servers(&observed).await;
+    let critical = status::critical_services(&observed, "s").await;
     let unreached = match connector.connect(&hosts[2], std::time::Instant::now(), &Events::silent()).await {
         Err(error) => super::failure::outcome(&hosts[2], super::failure::of_connect(&hosts[2].name, &error)),
         Ok(_) => panic!("b is not there"),
     };
-    let report =
-        status::report(&ClusterName::new("shop").unwrap(), "sandbox", &hosts, &observed, &[unreached], answers);
+    let report = status::report(
+        &ClusterName::new("shop").unwrap(),
+        "sandbox",
+        &hosts,
+        &observed,
+        &[unreached],
+        answers,
+        critical,
+    );
+    assert_eq!(
+        report.problems,
+        [
+            "service db on a is critical: its check has said nothing yet",
+            "service web on b is critical: Get \"http://127.0.0.1/\": connection refused"
+        ]
+    );
     let problems: Vec<Option<&str>> = report.hosts.iter().map(|host| host.problem.as_deref()).collect();
     assert_eq!(problems[0], None);
     assert_eq!(problems[1], Some("scrape: no route"));
@@ -367,13 +398,22 @@ async fn a_command_on_all_hosts_has_one_outcome_each() {
         FakeConnector::new([(name("a"), exits(0)), (name("b"), exits(7)), (name("c"), cut)], CancellationToken::new());
     let hosts = ["a", "b", "c", "d"].map(|n| host(n, Role::Node, 1));
     let limits = limits();
-    let outcomes =
-        exec::exec(&hosts, &connector, "uptime", false, Duration::from_secs(1), &limits, &Events::silent()).await;
+    let seen = Arc::new(Seen::default());
+    let events = Events::new(Arc::clone(&seen) as _);
+    let outcomes = exec::exec(&hosts, &connector, "uptime", false, Duration::from_secs(1), &limits, &events).await;
     let statuses: Vec<Option<i32>> = outcomes.iter().map(|outcome| outcome.status).collect();
     assert_eq!(statuses, [Some(0), Some(7), None, None]);
     assert_eq!(outcomes[1].stdout, "out\n");
     assert!(outcomes[2].problem.as_ref().unwrap().contains("lost"));
     assert!(outcomes[3].problem.as_ref().unwrap().contains("refused"));
+    // A failure's step is called as its beginning was.
+    let events = std::mem::take(&mut *seen.0.lock().unwrap());
+    let failed = events.into_iter().filter_map(|event| match event.kind {
+        EventKind::HostFailed { step, .. } => Some((event.host.unwrap().to_string(), step)),
+        _ => None,
+    });
+    let failed: BTreeSet<(String, String)> = failed.collect();
+    assert_eq!(failed, BTreeSet::from([("c", "run"), ("d", "connect")].map(|(h, s)| (h.to_owned(), s.to_owned()))));
 }
 
 #[tokio::test]

@@ -147,6 +147,9 @@ pub struct Packed {
     pub path: PathBuf,
     /// In bytes.
     pub size: u64,
+    /// Of the compressed bytes; `None` in caches of before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
 }
 
 /// One executable of an artifact, compressed once in the cache and streamed from there to every host.

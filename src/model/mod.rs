@@ -7,6 +7,7 @@ pub mod facts;
 pub mod file;
 pub mod host;
 pub mod jump;
+pub mod lasting;
 pub mod name;
 pub mod plan;
 pub mod report;

@@ -27,6 +27,17 @@ impl Span {
         Self(Duration::from_secs(secs))
     }
 
+    /// For what must be given some time at all.
+    ///
+    /// # Errors
+    /// As reading a [`Span`], and when it is none.
+    pub fn positive(s: &str) -> Result<Self, String> {
+        match s.parse::<Self>()? {
+            Self(Duration::ZERO) => Err("nothing can be done in no time: give it some, such as \"10s\"".to_owned()),
+            span => Ok(span),
+        }
+    }
+
     pub const fn as_duration(self) -> Duration {
         self.0
     }

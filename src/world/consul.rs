@@ -37,6 +37,27 @@ pub async fn members(remote: &dyn Remote) -> Result<Vec<Member>, ApiError> {
     Ok(members.into_iter().map(member).collect())
 }
 
+/// A check that Consul holds to be failing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Critical {
+    pub node: String,
+    /// Empty where the check is the node's own.
+    #[serde(default)]
+    pub service_name: String,
+    /// What the check said.
+    #[serde(default)]
+    pub output: String,
+}
+
+/// The checks of all nodes that are critical.
+///
+/// # Errors
+/// When the agent does not answer, or has no leader to ask.
+pub async fn critical(remote: &dyn Remote) -> Result<Vec<Critical>, ApiError> {
+    get(remote, AGENT, "/v1/health/state/critical").await
+}
+
 /// Serf's words for its member states.
 fn status(number: u8) -> &'static str {
     match number {

@@ -36,6 +36,12 @@ fn an_unknown_verb() {
 }
 
 #[test]
+fn no_time_at_all() {
+    insta::assert_snapshot!(in_empty(&["status", "--connect-timeout", "0s"]));
+    assert!(in_empty(&["exec", "--timeout", "0ms", "--", "true"]).starts_with("exit 64"));
+}
+
+#[test]
 fn a_name_that_no_host_may_have() {
     insta::assert_snapshot!(in_empty(&["up", "--sandbox", "--cluster", "My_Cluster"]));
 }
@@ -45,6 +51,8 @@ fn init_writes_what_up_reads() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(clusterctl(dir.path(), &["init", "--cluster", "shop"]));
     insta::assert_snapshot!("init_again", clusterctl(dir.path(), &["init"]));
+    let json = clusterctl(dir.path(), &["init", "other.toml", "--output", "json"]);
+    assert!(json.contains("\"document\": \"written\"") && json.contains("\"other.toml\""), "{json}");
     let text = std::fs::read_to_string(dir.path().join("cluster.toml")).unwrap();
     let spec = clusterctl::core::specfile::parse(&text, "cluster.toml").unwrap();
     assert_eq!(spec.cluster.as_str(), "shop");
@@ -90,6 +98,14 @@ fn a_log_file_ends_with_the_error() {
     clusterctl(dir.path(), &["plan", "-f", "nowhere.toml", "--log-file", "log"]);
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(log.contains(" - error: there is no spec nowhere.toml"), "{log}");
+}
+
+#[test]
+fn a_log_file_has_the_answer_too() {
+    let dir = tempfile::tempdir().unwrap();
+    clusterctl(dir.path(), &["plan", "--sandbox", "--cluster", "shop", "--log-file", "log"]);
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.contains(" - shop-node-1 (node)") && log.contains("to launch"), "{log}");
 }
 
 #[test]

@@ -88,6 +88,16 @@ fn a_change_touches_what_depends_on_it() {
         if answer.stdout.contains("web") && answer.stdout.contains("http") { Ok(()) } else { Err(answer) }
     });
 
+    // What Consul says of a service of the user's is a problem of the cluster's.
+    let failing = std::fs::read_to_string(&spec).unwrap().replace("/bin/true", "/bin/false");
+    std::fs::write(&spec, failing).unwrap();
+    cluster.run_with(&spec, &["up"]).expect(0);
+    eventually("status names the service", || {
+        let status = cluster.run_with(&spec, &["status"]);
+        let said = status.stdout.contains("service web on e2e-change-node-1 is critical");
+        if said && status.status == 3 { Ok(()) } else { Err(status) }
+    });
+
     let spec = cluster.spec(&format!("{counts}[prometheus]\nscrape_interval = \"1s\"\n"));
     cluster.run_with(&spec, &["up"]).expect(0);
     eventually("the service has left the catalog", || {
@@ -219,6 +229,12 @@ fn an_inventory() {
     assert!(asked.status == 1 && asked.stderr.contains("--yes"), "{asked}");
     let wrong = site.run_with_input(&spec, &["up", "--yes", "--ask-sudo-password"], "battery staple\n").expect(3);
     assert!(wrong.stdout.contains("cannot become root"), "{wrong}");
+    // What follows the password on standard input is no further attempt: three would lock some users out.
+    let attempts = "journalctl -q -t sudo --no-pager | grep -o '[0-9] incorrect password attempt.*;' | cut -d';' -f1";
+    let attempts = machines.run(&["exec", "--role", "node", "--", attempts]).expect(0);
+    let attempts: Vec<&str> =
+        attempts.stdout.lines().filter_map(|line| line.split_once("| ")).map(|(_, n)| n).collect();
+    assert_eq!(attempts, ["1 incorrect password attempt"], "{wrong}");
     let good = site.run_with_input(&spec, &["up", "--yes", "--ask-sudo-password", "-vvv"], "correct horse\n").expect(0);
     assert!(good.stdout.contains("2 of 2 hosts alive in Consul"), "{good}");
     assert!(!good.stdout.contains("horse") && !good.stderr.contains("horse"), "the password was shown: {good}");

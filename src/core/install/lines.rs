@@ -3,6 +3,9 @@
 use crate::model::event::{Doing, UnitVerb};
 use crate::model::file::{HostPath, UnitName};
 
+/// What the installer says where a compressed program does not unpack.
+pub const NOT_UNPACKED: &str = "unpacking failed";
+
 /// The longest line that is passed on, in characters.
 const LONGEST: usize = 2000;
 

@@ -11,7 +11,7 @@ mod texts;
 
 pub use bundle::{Bundle, INSTALLER, bundle};
 pub use facts::{FactsError, facts_command, parse_facts};
-pub use lines::{InstallerLine, parse_line, title};
+pub use lines::{InstallerLine, NOT_UNPACKED, parse_line, title};
 pub use texts::{parse_texts, texts_command};
 
 /// One word of a POSIX shell, whatever is in it. (No NUL passes: a shell has no way to hold one.)

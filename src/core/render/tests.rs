@@ -18,8 +18,8 @@ pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
             name: (*name).to_owned(),
             sha256: Sha256::of(format!("{name} {version}").as_bytes()),
             size: 100 << 20,
-            gzip: Packed { path: format!("/cache/{name}.gz").into(), size: 30 << 20 },
-            zstd: Packed { path: format!("/cache/{name}.zst").into(), size: 20 << 20 },
+            gzip: Packed { path: format!("/cache/{name}.gz").into(), size: 30 << 20, sha256: None },
+            zstd: Packed { path: format!("/cache/{name}.zst").into(), size: 20 << 20, sha256: None },
         });
         let artifact = Artifact {
             id: ArtifactId { program, version: version.clone(), arch: Arch::Amd64 },

@@ -9,6 +9,7 @@ mod plain;
 #[cfg(test)]
 mod script;
 
+use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -22,6 +23,8 @@ pub use lines::{JsonLines, LogFile, json_line};
 pub use plain::Plain;
 
 use super::output::{Format, Ui, lock};
+use super::render::{Document, View};
+use super::style::strip;
 use crate::model::event::{Event, EventSink, Events};
 
 /// Where times come from; tests pass their own.
@@ -91,12 +94,25 @@ pub struct Reporter {
     sink: Arc<dyn EventSink>,
     live: Option<Arc<dyn Live>>,
     ticker: Mutex<Option<Ticker>>,
+    log: Option<Arc<LogFile>>,
     ui: Ui,
 }
 
 impl Reporter {
     pub fn events(&self) -> Events {
         Events::new(self.sink.clone())
+    }
+
+    /// The command's answer, once progress has ended; in the log file it stands as text.
+    ///
+    /// # Errors
+    /// As [`Ui::show`].
+    pub fn show(&self, document: &dyn Document, view: &View) -> io::Result<()> {
+        self.finish();
+        if let Some(log) = &self.log {
+            log.line(&strip(&document.logged(&View { width: None, ..*view })));
+        }
+        self.ui.show(document, view)
     }
 
     /// Stops the clock and clears the bars. Events that still come show nothing on the terminal, but
@@ -123,8 +139,8 @@ impl Ui {
         let parts = self.parts();
         let clock = parts.clock.clone();
         let mut sinks: Vec<Arc<dyn EventSink>> = Vec::new();
-        if let Some(log) = log {
-            sinks.push(log);
+        if let Some(log) = &log {
+            sinks.push(log.clone());
         }
         let (live, period): (Option<Arc<dyn Live>>, _) = match parts.format {
             Format::Json => {
@@ -146,7 +162,7 @@ impl Ui {
             }
         };
         let ticker = live.as_ref().map(|live| Ticker::spawn(period, live.clone(), clock));
-        Reporter { sink: Arc::new(Tee::new(sinks)), live, ticker: Mutex::new(ticker), ui: self.clone() }
+        Reporter { sink: Arc::new(Tee::new(sinks)), live, ticker: Mutex::new(ticker), log, ui: self.clone() }
     }
 }
 

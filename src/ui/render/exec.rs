@@ -37,6 +37,11 @@ impl Document for ExecReport<'_> {
         out
     }
 
+    /// What the hosts said is the user's, and may be long.
+    fn logged(&self, view: &View) -> String {
+        self.beside(view).unwrap_or_default()
+    }
+
     fn beside(&self, _view: &View) -> Option<String> {
         let good = self.hosts.iter().filter(|o| is_good(o)).count();
         let mut out = String::new();

@@ -45,6 +45,11 @@ pub trait Document {
     /// `{ "document": …, "version": …, … }`, indented, with the members in the order of the fields.
     fn json(&self) -> String;
 
+    /// What a log file keeps of it.
+    fn logged(&self, view: &View) -> String {
+        self.text(view)
+    }
+
     /// What is said on standard error beside the text, so that the text stays data.
     fn beside(&self, _view: &View) -> Option<String> {
         None

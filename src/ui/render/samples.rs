@@ -146,8 +146,8 @@ pub fn artifacts() -> Vec<Artifact> {
                 name: (*name).into(),
                 sha256: Sha256::of(name.as_bytes()),
                 size: 50_000_000,
-                gzip: Packed { path: format!("/cache/{name}.gz").into(), size: 17_000_000 },
-                zstd: Packed { path: format!("/cache/{name}.zst").into(), size: 14_000_000 },
+                gzip: Packed { path: format!("/cache/{name}.gz").into(), size: 17_000_000, sha256: None },
+                zstd: Packed { path: format!("/cache/{name}.zst").into(), size: 14_000_000, sha256: None },
             })
             .collect(),
     };

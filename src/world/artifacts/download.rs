@@ -15,6 +15,7 @@ use super::{ArtifactError, Limits, Miss, Tried};
 use crate::core::release::Sums;
 use crate::model::artifact::ArtifactId;
 use crate::model::event::Events;
+use crate::model::lasting::Lasting;
 
 /// Why a source gave nothing: another source may be asked, or there is no point.
 #[derive(Debug)]
@@ -138,7 +139,7 @@ impl Http {
             return Err(Trouble::Missed(Tried { place: shown(url), miss: Miss::Unreachable(why) }));
         }
         let wait = self.limits.first_wait * 2u32.pow(*failures - 1);
-        events.note(None, format!("{}: {why}; trying again in {wait:?}", shown(url)));
+        events.note(None, format!("{}: {why}; trying again in {}", shown(url), Lasting(wait)));
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -265,7 +266,7 @@ impl Http {
     fn why(&self, error: &reqwest::Error) -> String {
         if error.is_timeout() {
             let limit = if error.is_connect() { self.limits.connect } else { self.limits.stall };
-            return format!("no answer within {limit:?}");
+            return format!("no answer within {}", Lasting(limit));
         }
         let mut cause: &dyn std::error::Error = error;
         while let Some(source) = cause.source() {

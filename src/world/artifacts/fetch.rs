@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::download::{Download, Http, Trouble, shown};
 use super::store::{Found, Store, Work};
 use super::unpack::Unpack;
-use super::{ArtifactError, Limits, Miss, Tried};
+use super::{ArtifactError, Limits, Miss, Tried, soundness};
 use crate::core::release::{self, SumsError};
 use crate::model::artifact::{Artifact, ArtifactId, Sha256};
 use crate::model::event::{Doing, Events};
@@ -25,10 +25,20 @@ pub(super) enum Source {
     Official,
 }
 
+/// What an entry that is there is believed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Its record and the sizes of its files.
+    Sizes,
+    /// Its bytes, read to the last one.
+    Nothing,
+}
+
 /// What the downloads of one call share.
 pub(super) struct Fetch<'a> {
     pub store: &'a Store,
     pub limits: &'a Limits,
+    pub trust: Trust,
     pub sources: &'a [Source],
     pub http: &'a Http,
     pub events: &'a Events,
@@ -64,7 +74,7 @@ pub(super) fn base(text: &str) -> Result<Url, ArtifactError> {
 
 impl Fetch<'_> {
     pub async fn run(&self, id: &ArtifactId) -> Result<Artifact, ArtifactError> {
-        if let Found::Whole(artifact) = self.store.find(id)? {
+        if let Ok(artifact) = self.there(id).await? {
             return Ok(artifact);
         }
         tokio::select! {
@@ -77,8 +87,10 @@ impl Fetch<'_> {
     async fn locked(&self, id: &ArtifactId) -> Result<Artifact, ArtifactError> {
         let work = Arc::new(lock(self.store, id, self.limits, self.events).await?);
         // Whoever held the lock before may have done the work.
-        if let Found::Whole(artifact) = self.store.find(id)? {
-            return Ok(artifact);
+        match self.there(id).await? {
+            Ok(artifact) => return Ok(artifact),
+            Err(Some(damage)) => self.events.warn(None, format!("the cached copy of {id} is damaged: {damage}")),
+            Err(None) => {}
         }
         let doing = Doing::FetchArtifact { artifact: id.clone() };
         self.events.began(None, doing.clone());
@@ -103,6 +115,19 @@ impl Fetch<'_> {
             }
         }
         Err(ArtifactError::Unavailable { id: id.clone(), tried })
+    }
+
+    /// The entry, if it is there and can be believed; else what is damaged of it.
+    async fn there(&self, id: &ArtifactId) -> Result<Result<Artifact, Option<String>>, ArtifactError> {
+        let Found::Whole(artifact) = self.store.find(id)? else { return Ok(Err(None)) };
+        if self.trust == Trust::Sizes {
+            return Ok(Ok(artifact));
+        }
+        let read = tokio::task::spawn_blocking(move || match soundness::damage(&artifact) {
+            None => Ok(artifact),
+            Some(damage) => Err(Some(damage)),
+        });
+        read.await.map_err(|source| ArtifactError::CutShort { id: id.clone(), source })
     }
 
     async fn take_from_folder(&self, id: &ArtifactId, folder: &Path, work: &Arc<Work>) -> Result<Artifact, Trouble> {
@@ -206,6 +231,7 @@ fn admit_now(
     }
     if let Found::Whole(artifact) = store.find(id)?
         && artifact.sha256 == sha256
+        && soundness::damage(&artifact).is_none()
     {
         return Ok(artifact);
     }

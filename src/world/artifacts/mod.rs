@@ -9,6 +9,7 @@ mod download;
 mod elf;
 mod error;
 mod fetch;
+mod soundness;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::download::Http;
 pub use self::error::{ArtifactError, Miss, Tried};
-use self::fetch::{Archive, Fetch, Source};
+use self::fetch::{Archive, Fetch, Source, Trust};
+pub use self::soundness::damage_of;
 use self::store::{Found, Store};
 use crate::core::release;
 use crate::model::artifact::{Artifact, ArtifactId, Sha256};
@@ -167,9 +169,32 @@ impl Cache {
         events: &Events,
         cancel: &CancellationToken,
     ) -> Vec<(ArtifactId, Result<Artifact, ArtifactError>)> {
+        self.get_all(wanted, Trust::Sizes, sources, events, cancel).await
+    }
+
+    /// [`Cache::ensure`] that reads what is there to its last byte, and gets anew what is damaged.
+    pub async fn ensure_sound(
+        &self,
+        wanted: &[ArtifactId],
+        sources: &Sources,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> Vec<(ArtifactId, Result<Artifact, ArtifactError>)> {
+        self.get_all(wanted, Trust::Nothing, sources, events, cancel).await
+    }
+
+    async fn get_all(
+        &self,
+        wanted: &[ArtifactId],
+        trust: Trust,
+        sources: &Sources,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> Vec<(ArtifactId, Result<Artifact, ArtifactError>)> {
         let sources = sources.in_order();
         let http = Http::new(&self.limits);
-        let fetch = Fetch { store: &self.store, limits: &self.limits, sources: &sources, http: &http, events, cancel };
+        let fetch =
+            Fetch { store: &self.store, limits: &self.limits, trust, sources: &sources, http: &http, events, cancel };
         let one = |id: &ArtifactId| {
             let (id, fetch) = (id.clone(), &fetch);
             async move { (id.clone(), fetch.run(&id).await) }.boxed()
@@ -197,7 +222,10 @@ impl Cache {
         let Some(id) = name.and_then(release::parse_archive_name) else {
             return Err(ArtifactError::UnknownName { file });
         };
-        std::fs::metadata(&file).map_err(ArtifactError::file("reading", &file))?;
+        // A pipe would be waited for, and a device read to no end.
+        if !std::fs::metadata(&file).map_err(ArtifactError::file("reading", &file))?.is_file() {
+            return Err(ArtifactError::NoFile { file });
+        }
         let place = file.display().to_string();
         let beside = fetch::sums_beside(&file, &self.limits)?;
         if let (Some(expected), Some(beside)) = (expected, &beside)

@@ -181,8 +181,8 @@ struct PackedFile {
 }
 
 enum Encoder {
-    Gzip(GzEncoder<BufWriter<File>>),
-    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+    Gzip(GzEncoder<BufWriter<Summed>>),
+    Zstd(zstd::Encoder<'static, BufWriter<Summed>>),
 }
 
 impl PackedFile {
@@ -190,7 +190,8 @@ impl PackedFile {
         let path = into.join(format!("{name}.{}", compression.suffix()));
         let failed = ArtifactError::file("creating", &path);
         let begin = || {
-            let file = BufWriter::with_capacity(CHUNK, File::create_new(&path)?);
+            let summed = Summed { file: File::create_new(&path)?, sum: sha2::Sha256::new() };
+            let file = BufWriter::with_capacity(CHUNK, summed);
             Ok(match compression {
                 Compression::Gzip => {
                     Encoder::Gzip(GzBuilder::new().mtime(0).write(file, flate2::Compression::new(GZIP_LEVEL)))
@@ -223,12 +224,30 @@ impl PackedFile {
                 Encoder::Gzip(out) => out.finish(),
                 Encoder::Zstd(out) => out.finish(),
             }?;
-            let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+            let Summed { file, sum } = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync_all()?;
-            Ok(file.metadata()?.len())
+            Ok((file.metadata()?.len(), Sha256::from_digest(&sum.finalize())))
         };
-        let size = finish().map_err(ArtifactError::file("writing", &path))?;
-        Ok(Packed { path: path.file_name().expect("it was joined").into(), size })
+        let (size, sha256) = finish().map_err(ArtifactError::file("writing", &path))?;
+        Ok(Packed { path: path.file_name().expect("it was joined").into(), size, sha256: Some(sha256) })
+    }
+}
+
+/// A file, and the sum of what was written to it: its disk may give back something else later.
+struct Summed {
+    file: File,
+    sum: sha2::Sha256,
+}
+
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

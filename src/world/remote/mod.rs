@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::model::event::Events;
 use crate::model::host::Host;
+use crate::model::lasting::Lasting;
 use crate::model::name::HostName;
 pub use crate::model::stream::Part;
 
@@ -62,9 +63,9 @@ impl Watch for Unwatched {}
 
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    #[error("{host}: {address} refused the connection for {waited:?}")]
+    #[error("{host}: {address} refused the connection for {}", Lasting(*.waited))]
     Refused { host: HostName, address: String, waited: Duration },
-    #[error("{host}: {address} did not answer within {waited:?}")]
+    #[error("{host}: {address} did not answer within {}", Lasting(*.waited))]
     TimedOut { host: HostName, address: String, waited: Duration },
     #[error("{host}: the name {address} has no address")]
     Unresolved {
@@ -121,7 +122,7 @@ pub enum Obstacle {
 pub enum RemoteError {
     #[error("{host}: the connection was lost while {doing}: {detail}")]
     Lost { host: HostName, doing: String, detail: String },
-    #[error("{host}: {doing} did not end within {limit:?}")]
+    #[error("{host}: {doing} did not end within {}", Lasting(*.limit))]
     TimedOut { host: HostName, doing: String, limit: Duration },
     /// sudo wants a password that it was not given, refused the one it was given, or is missing.
     #[error("{host}: {user} cannot become root by sudo: {detail}")]

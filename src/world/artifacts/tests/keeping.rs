@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::model::artifact::Compression;
 use crate::world::artifacts::store::tree_size;
 
 async fn filled(ids: &[ArtifactId]) -> (TempDir, Cache) {
@@ -57,6 +58,53 @@ async fn a_damaged_entry_is_named_never_used_and_replaced() {
         let artifact = get(&cache, &consul(), &mirror(&server)).await.unwrap();
         assert_whole(&cache, &artifact);
         assert_eq!(cache.broken().unwrap(), [], "{what}");
+    }
+}
+
+/// Other bytes of the same length: nobody reads them all at each run, but whoever fetches or imports does.
+#[tokio::test]
+async fn silent_damage_is_found_by_fetching_and_importing() {
+    let flip = |path: &std::path::Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        fs::write(path, bytes).unwrap();
+    };
+    // As a cache of before: no sums of the compressed files.
+    let forget_sums = |cache: &Cache| {
+        let path = cache.store.entry_dir(&consul()).join("artifact.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for packed in ["gzip", "zstd"] {
+            assert!(record["executables"][0][packed].as_object_mut().unwrap().remove("sha256").is_some());
+        }
+        fs::write(&path, record.to_string()).unwrap();
+    };
+    for (old, compression) in [false, true].into_iter().flat_map(|old| Compression::ALL.map(|c| (old, c))) {
+        let (dir, cache) = filled(&[consul()]).await;
+        if old {
+            forget_sums(&cache);
+        }
+        let server = serving(&[consul()]);
+        let fetch = async || {
+            let (seen, events) = Seen::new(|_| {});
+            let cancel = CancellationToken::new();
+            let mut got = cache.ensure_sound(&[consul()], &mirror(&server), &events, &cancel).await;
+            (got.remove(0).1.unwrap(), seen.warnings())
+        };
+        let (artifact, warnings) = fetch().await;
+        assert_eq!(warnings, [""; 0], "{old} {compression:?}");
+        assert_eq!(damage_of(&artifact.executables[0], compression), None);
+        flip(&artifact.executables[0].packed(compression).path);
+        assert!(damage_of(&artifact.executables[0], compression).is_some(), "{old} {compression:?}");
+        assert_eq!(cache.get(&consul()).unwrap(), Some(artifact), "sizes do not tell");
+        let (artifact, warnings) = fetch().await;
+        assert!(warnings.len() == 1 && warnings[0].contains("damaged: consul."), "{warnings:?}");
+        assert_whole(&cache, &artifact);
+
+        flip(&artifact.executables[0].packed(compression).path);
+        let archive = dir.path().join(archive_name(&consul()));
+        fs::write(&archive, release_of(&consul())).unwrap();
+        assert_whole(&cache, &cache.import(&archive, None).await.unwrap());
     }
 }
 

@@ -56,6 +56,21 @@ async fn a_sum_beside_it_or_a_given_one_vouches_for_it() {
 }
 
 #[tokio::test]
+async fn what_is_no_file_is_refused_at_once() {
+    let (_dir, cache) = cache();
+    let from = TempDir::new().unwrap();
+    let pipe = from.path().join(archive_name(&consul()));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let folder = from.path().join(archive_name(&prometheus()));
+    fs::create_dir(&folder).unwrap();
+    for path in [pipe, folder] {
+        let error = cache.import(&path, None).await.unwrap_err();
+        assert!(matches!(error, ArtifactError::NoFile { .. }), "{error}");
+    }
+    assert_empty(&cache);
+}
+
+#[tokio::test]
 async fn names_that_say_nothing_are_refused() {
     let (_dir, cache) = cache();
     let from = TempDir::new().unwrap();

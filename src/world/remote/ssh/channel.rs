@@ -18,7 +18,7 @@ use super::stream::Stream;
 use super::{Job, Secret};
 use crate::model::name::HostName;
 use crate::model::stream::Part;
-use crate::world::remote::{Command, MAX_OUTPUT, Output, RemoteError, Watch};
+use crate::world::remote::{Command, MAX_OUTPUT, Output, RemoteError, Unwatched, Watch};
 
 /// Opening and closing a channel; the command itself has its own limit.
 const CHANNEL: Duration = Duration::from_secs(20);
@@ -77,8 +77,7 @@ impl Channeler {
                 self.execute(&format!("sudo -n -- sh -c {quoted}"), &command.stdin, command.timeout, watch)?
             }
             Sudo::WithPassword => {
-                let password = self.sudo_password.as_ref().map(Secret::reveal).unwrap_or_default();
-                let mut stdin = vec![Part::Bytes(format!("{password}\n").into_bytes())];
+                let mut stdin = vec![self.password_line()];
                 stdin.extend(command.stdin.iter().cloned());
                 // -k: ask although it may remember, or the password would be the command's first line.
                 self.execute(&format!("sudo -k -S -p '' -- sh -c {quoted}"), &stdin, command.timeout, watch)?
@@ -94,20 +93,37 @@ impl Channeler {
         RemoteError::Sudo { host: self.host.clone(), user: self.user.clone(), detail: detail.to_owned() }
     }
 
-    /// With a password at hand, asks once whether sudo wants it. Without one there is only one way.
+    /// With a password at hand, asks once whether sudo wants it, and whether it takes it. Without one there is only
+    /// one way.
     fn way_to_root(&mut self) -> Result<Sudo, RemoteError> {
         if let Some(sudo) = self.sudo {
             return Ok(sudo);
         }
         let mut sudo = Sudo::WithoutPassword;
         if self.sudo_password.is_some() {
-            let probe = self.execute("sudo -n -- true", &[], CHANNEL, &super::super::Unwatched)?;
+            let probe = self.execute("sudo -n -- true", &[], CHANNEL, &Unwatched)?;
             if probe.status != 0 {
+                self.try_password()?;
                 sudo = Sudo::WithPassword;
             }
         }
         self.sudo = Some(sudo);
         Ok(sudo)
+    }
+
+    /// With nothing behind the password: sudo takes each further line for another attempt, so that a wrong one before
+    /// a command's input would count three times against a user who may be locked out for it.
+    fn try_password(&self) -> Result<(), RemoteError> {
+        let output = self.execute("sudo -k -S -p '' -- true", &[self.password_line()], CHANNEL, &Unwatched)?;
+        match sudo_refused(&output) {
+            Some(detail) => Err(self.sudo_error(&detail)),
+            None => Ok(()),
+        }
+    }
+
+    fn password_line(&self) -> Part {
+        let password = self.sudo_password.as_ref().map(Secret::reveal).unwrap_or_default();
+        Part::Bytes(format!("{password}\n").into_bytes())
     }
 
     fn lost(&self, doing: &str, detail: impl Into<String>) -> RemoteError {
@@ -239,10 +255,10 @@ impl Channeler {
     }
 }
 
-/// Did sudo itself refuse, rather than the command fail?
+/// Did sudo itself refuse, rather than the command fail? Its last line says why: those before it are the tries.
 fn sudo_refused(output: &Output) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stderr);
-    let said = text.lines().find(|line| {
+    let said = text.lines().rfind(|line| {
         line.starts_with("sudo: ")
             || line.contains("is not in the sudoers file")
             || line.contains("is not allowed to execute")
@@ -278,6 +294,12 @@ mod tests {
 
     fn output(status: i32, stderr: &str) -> Output {
         Output { status, stdout: Vec::new(), stderr: stderr.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_wrong_password_is_told_by_sudos_last_word() {
+        let said = "Sorry, try again.\nsudo: no password was provided\nsudo: 1 incorrect password attempt\n";
+        assert_eq!(sudo_refused(&output(1, said)).unwrap(), "sudo: 1 incorrect password attempt");
     }
 
     #[test]
