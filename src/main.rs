@@ -72,8 +72,10 @@ fn trace(verbose: u8, ui: &Ui) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     // At their lower levels these write out whole requests, and with them session tokens and signatures: nobody's
     // wish to see more is to put those into a log.
+    // Their warnings speak to programmers, and each error that matters comes up to us anyway.
+    let level = if verbose < 3 { "error" } else { "info" };
     let filter = SECRETIVE.iter().fold(filter, |filter, krate| {
-        filter.add_directive(format!("{krate}=info").parse().expect("a crate's name and a level"))
+        filter.add_directive(format!("{krate}={level}").parse().expect("a crate's name and a level"))
     });
     let ui = ui.clone();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || ui.err_writer()).with_ansi(false).init();

@@ -29,6 +29,8 @@ def environment(record):
         "AWS_REGION": place.REGION,
         # boto3 and version 1 of the aws command read this one only.
         "AWS_DEFAULT_REGION": place.REGION,
+        # Nobody here is an instance: what lacks credentials is not to look for them outside.
+        "AWS_EC2_METADATA_DISABLED": "true",
     }
 
 

@@ -66,14 +66,20 @@ impl Session {
         let cloud: Box<dyn Cloud> = match &spec.provider {
             ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
             ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
-            ProviderSpec::Ec2(ec2) => Box::new(Ec2::new(&spec, ec2, paths.home.clone(), cancel.clone())),
+            ProviderSpec::Ec2(ec2) => {
+                Box::new(Ec2::new(&spec, ec2, paths.home.clone(), reporter.events(), cancel.clone()))
+            }
         };
         let connector = connector(&global, &paths, &spec, &cancel)?;
         let cache = Cache::open(paths.artifacts())?;
         let sources = sources(&spec);
         Ok(Self {
             events: reporter.events(),
-            limits: Limits { connect: global.connect_timeout.as_duration(), ..Limits::default() },
+            limits: Limits {
+                connect: global.connect_timeout.as_duration(),
+                host_keys: global.console_timeout.as_duration(),
+                ..Limits::default()
+            },
             global,
             paths,
             spec,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use crate::lab::{Lab, with_spec};
+use crate::lab::{Lab, fields, with_spec};
 use crate::support::{Answer, redacted};
 
 fn names(hosts: &Json) -> Vec<&str> {
@@ -117,10 +117,9 @@ fn from_another_laptop(lab: &Lab) {
 #[test]
 fn killed_at_every_call() {
     let lab = Lab::start("it-killed");
-    let whole = ["kill", "key", "role"];
     let mut n = 1;
     loop {
-        let cluster = format!("{}-{n}", whole[0]);
+        let cluster = format!("kill-{n}");
         let spec = lab.spec(&cluster, "servers = 1\nnodes = 1", "");
         lab.ask("DELETE", "calls", &Json::Null);
         // No host boots: the calls are what this is about, and each round takes seconds.
@@ -128,8 +127,9 @@ fn killed_at_every_call() {
         let mut child = start(&lab, &spec, &["up"]);
         let hung = hangs_or_waits(&lab, &mut child);
         kill(child);
-        lab.ask("POST", "release", &json!({}));
+        // In this order, so that no call is held once nobody lets go any more.
         lab.faults(&json!([{"kind": "no-boot"}]));
+        lab.ask("POST", "release", &json!({}));
         lab.ask("DELETE", "calls", &Json::Null);
         let mut child = start(&lab, &spec, &["up"]);
         assert!(!hangs_or_waits(&lab, &mut child), "nothing is held any more");
@@ -174,10 +174,10 @@ fn down_killed_at_every_call() {
         lab.ask("DELETE", "calls", &Json::Null);
         lab.faults(&json!([{"kind": "hang-after", "n": n}]));
         let mut child = start(&lab, &spec, &["down"]);
-        let hung = hangs_or_waits(&lab, &mut child);
+        let hung = hangs(&lab, &mut child);
         kill(child);
-        lab.ask("POST", "release", &json!({}));
         lab.faults(&json!([]));
+        lab.ask("POST", "release", &json!({}));
         lab.run(&spec, &["down"]).expect(0);
         assert_eq!(lab.holds(&cluster), Vec::<String>::new(), "killed at call {n}");
         if !hung {
@@ -199,25 +199,254 @@ fn kill(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// Until a call is held (true), or the command has launched all and waits, or has ended (false).
+/// Until a call is held (true) or the command has ended (false).
+fn hangs(lab: &Lab, child: &mut Child) -> bool {
+    until(lab, child, &|_| false)
+}
+
+/// The same, and it has launched all that it launches when all that it still does is to look for what has become of it.
 fn hangs_or_waits(lab: &Lab, child: &mut Child) -> bool {
+    until(lab, child, &|calls| {
+        calls.len() > 3 && calls[calls.len() - 3..].iter().all(|call| call["action"] == "DescribeInstances")
+    })
+}
+
+fn until(lab: &Lab, child: &mut Child, is_enough: &dyn Fn(&[Json]) -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
-        if !lab.ask("GET", "hung?wait=0.2", &Json::Null).as_array().unwrap().is_empty() {
+        if !lab.ask("GET", "hung?wait=0.1", &Json::Null).as_array().unwrap().is_empty() {
             return true;
         }
         if child.try_wait().unwrap().is_some() {
             return false;
         }
         let calls = lab.calls();
-        let action = |call: &Json, action: &str| call["action"] == action;
-        let launched = calls.iter().rposition(|call| action(call, "RunInstances"));
-        let polls = launched.map_or(0, |at| calls[at..].iter().filter(|c| action(c, "DescribeInstances")).count());
-        // A look after the last launch that was answered: it waits for hosts that never come.
-        let settled = calls.iter().filter(|call| action(call, "DescribeInstances")).count() > 6;
-        if polls >= 2 || (launched.is_none() && settled && calls.len() > 15) {
+        if is_enough(&calls) {
             return false;
         }
-        assert!(Instant::now() < deadline, "it neither hangs nor waits: {calls:?}");
+        assert!(Instant::now() < deadline, "it neither hangs nor comes to an end: {calls:?}");
     }
+}
+
+/// What is wrong is named with its cure, and nothing is left behind by finding out.
+#[test]
+fn bad_input_and_refusals_are_told() {
+    let lab = Lab::start("it-refused");
+    let said = |answer: &Answer, words: &[&str]| {
+        for word in words {
+            assert!(answer.stderr.contains(word) || answer.stdout.contains(word), "no \"{word}\": {answer}");
+        }
+    };
+    let up = |ec2: &str, status: i32, words: &[&str]| {
+        let spec = lab.spec("bad", ec2, "");
+        let answer = lab.run(&spec, &["up"]).expect(status);
+        said(&answer, words);
+        assert_eq!(lab.instances("bad", "pending").len() + lab.instances("bad", "running").len(), 0, "{ec2}");
+    };
+    up("ami = \"/aws/service/debian/release/12/latest/arm64\"", 3, &["arm64", "t3.small", "x86_64", "instance_type"]);
+    up("ami = \"ami-00000000000000000\"", 3, &["ami-00000000000000000", "region"]);
+    up("instance_type = \"t9.huge\"", 3, &["t9.huge", "instance_type"]);
+    up("key_pair = \"nobodys\"", 1, &["nobodys", "key_pair"]);
+    up("subnets = [\"subnet-00000000000000000\"]", 1, &["subnet-00000000000000000", "subnets"]);
+    up("instance_profile = \"nobodys\"\nnodes = 0", 3, &["nobodys", "instance_profile"]);
+
+    let spec = lab.spec("poor", "nodes = 0", "");
+    for (key, words) in [
+        ("denied", ["UnauthorizedOperation", "ec2:CreateSecurityGroup", "policy operator"]),
+        ("expired", ["RequestExpired", "ec2:Describe", "clock"]),
+        ("invalid", ["AuthFailure", "ec2:Describe", "credentials"]),
+    ] {
+        let mut command = lab.command(&with_spec(&spec, &["up"]));
+        command.env("AWS_ACCESS_KEY_ID", key);
+        said(&crate::support::answer(command).expect(1), &words);
+    }
+    assert_eq!(lab.holds("poor"), Vec::<String>::new());
+    let mut doctor = lab.command(&with_spec(&spec, &["doctor"]));
+    doctor.env("AWS_ACCESS_KEY_ID", "denied");
+    said(&crate::support::answer(doctor).expect(3), &["ec2:TerminateInstances", "ec2:CreateTags"]);
+
+    // Another account's region has nothing of ours; no key at all is said before anything is made.
+    let mut elsewhere = lab.command(&["discover", "--cluster", "bad", "--region", "eu-west-1"]);
+    elsewhere.env("AWS_REGION", "eu-west-1");
+    said(&crate::support::answer(elsewhere).expect(1), &["bad", "consul-leader"]);
+    std::fs::remove_file(lab.path("key")).unwrap();
+    std::fs::rename(lab.path("key.pub"), lab.path("kept.pub")).unwrap();
+    said(&lab.run(&spec, &["up"]).expect(1), &["ssh-keygen", "key"]);
+    assert_eq!(lab.holds("poor"), Vec::<String>::new());
+    let spec = lab.spec("bad", "", "");
+    lab.run(&spec, &["down"]).expect(0);
+    assert_eq!(lab.holds("bad"), Vec::<String>::new());
+}
+
+/// The API throttles for half a minute, fails and drops connections; instances never boot, boot without sshd or
+/// without a word on the console: the others come up, each failure is told, and running it again mends.
+#[test]
+fn faults_of_the_api_and_of_hosts() {
+    let lab = Lab::start("it-faults");
+    let spec = lab.spec("storm", "servers = 1\nnodes = 1", "");
+    lab.faults(&json!([
+        {"kind": "error", "code": "RequestLimitExceeded", "action": "Describe*", "seconds": 30},
+        {"kind": "error", "code": "InternalError", "action": "RunInstances", "times": 2},
+        {"kind": "drop", "action": "CreateSecurityGroup", "times": 1},
+        {"kind": "hide", "younger": 3, "action": "DescribeInstances"},
+    ]));
+    let up = lab.run(&spec, &["up"]).expect(0);
+    assert!(up.stderr.contains("is throttled"), "people are told why they wait: {up}");
+    assert_eq!(lab.instances("storm", "running").len(), 2);
+
+    let spec = lab.spec("storm", "servers = 1\nnodes = 4", "");
+    lab.faults(&json!([
+        {"kind": "no-sshd", "name": "storm-node-2"},
+        {"kind": "no-console", "name": "storm-node-3"},
+        {"kind": "error", "code": "InsufficientInstanceCapacity", "action": "RunInstances", "params": {"ClientToken": "storm-node-4-*"}},
+    ]));
+    let waits = ["up", "--output", "json", "--connect-timeout", "5s", "--console-timeout", "5s"];
+    let up = lab.run(&spec, &waits).expect(3).json();
+    let result = |name: &str| {
+        let hosts = up["hosts"].as_array().unwrap();
+        hosts.iter().find(|host| host["host"] == name).unwrap_or_else(|| panic!("no {name}: {up}")).clone()
+    };
+    assert_eq!(result("storm-server-1")["result"], "unchanged", "{up}");
+    assert_eq!(result("storm-node-1")["result"], "unchanged", "{up}");
+    assert_eq!(result("storm-node-2")["result"], "failed", "{up}");
+    assert!(result("storm-node-3")["message"].as_str().unwrap().contains("SSH host key is not known"), "{up}");
+    lab.faults(&json!([]));
+    // A host whose console never told its keys is the user's to decide about.
+    lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &id_of(&lab, &spec, "storm-node-2"))]);
+    lab.run(&spec, &["up", "--accept-new-host-keys"]).expect(0);
+    assert_eq!(lab.instances("storm", "running").len(), 5);
+
+    // The only server is lost: it is said, and a new one takes over what runs.
+    lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &id_of(&lab, &spec, "storm-server-1"))]);
+    let discover = lab.run(&spec, &["discover"]).expect(1);
+    assert!(discover.stderr.contains("clusterctl up"), "{discover}");
+    let plan = lab.run(&spec, &["plan"]).expect(2);
+    assert!(plan.stdout.contains("the only server is gone"), "{plan}");
+    lab.run(&spec, &["up"]).expect(0);
+    let targets = lab.run(&spec, &["targets", "--output", "json"]).expect(0);
+    assert_eq!(scraped(&targets).len(), 5, "{targets}");
+    lab.run(&spec, &["down"]).expect(0);
+    assert_eq!(lab.holds("storm"), Vec::<String>::new());
+}
+
+/// The first id in the answer is the group's own; others stand in its rules.
+fn group_id(lab: &Lab, name: &str) -> String {
+    let groups =
+        lab.aws("ec2", "DescribeSecurityGroups", &[("Filter.1.Name", "group-name"), ("Filter.1.Value.1", name)]);
+    regex::Regex::new("<groupId>([^<]*)</groupId>").unwrap().captures(&groups).unwrap()[1].to_owned()
+}
+
+fn id_of(lab: &Lab, spec: &std::path::Path, name: &str) -> String {
+    let status = lab.run(spec, &["status", "--output", "json", "--connect-timeout", "2s"]).json();
+    let hosts = status["hosts"].as_array().unwrap();
+    hosts.iter().find(|host| host["host"] == name).unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+/// What exists already joins and stays its owner's; a bastion leads to private addresses; rules that somebody took
+/// away come back.
+#[test]
+fn joining_what_exists_and_reaching_it_through_a_bastion() {
+    let lab = Lab::start("it-join");
+    let private = "servers = 1\nnodes = 0\nreach = \"private\"";
+    let spec = lab.spec("club", private, "");
+    lab.run(&spec, &["up"]).expect(0);
+    let group = group_id(&lab, "clusterctl-club");
+
+    // An instance of somebody's own, with a group of its own that lets the operator in.
+    let made = lab.aws("ec2", "CreateSecurityGroup", &[("GroupName", "theirs"), ("GroupDescription", "theirs")]);
+    let theirs = fields(&made, "groupId").remove(0);
+    let rule = [
+        ("GroupId", theirs.as_str()),
+        ("IpProtocol", "tcp"),
+        ("FromPort", "22"),
+        ("ToPort", "22"),
+        ("CidrIp", "0.0.0.0/0"),
+    ];
+    lab.aws("ec2", "AuthorizeSecurityGroupIngress", &rule);
+    let run = [
+        ("ImageId", "ami-0deb12a0d64000001"),
+        ("InstanceType", "t3.small"),
+        ("MinCount", "1"),
+        ("MaxCount", "1"),
+        ("KeyName", "clusterctl-club"),
+        ("SecurityGroupId.1", theirs.as_str()),
+    ];
+    let id = fields(&lab.aws("ec2", "RunInstances", &run), "instanceId").remove(0);
+    crate::support::eventually("their instance runs", || {
+        let state = lab.aws("ec2", "DescribeInstances", &[("InstanceId.1", &id)]);
+        if fields(&state, "name").contains(&"running".to_owned()) { Ok(()) } else { Err(state) }
+    });
+    let joined = lab.run(&spec, &["join-node", "--instance", &id, "--output", "json"]).expect(0).json();
+    assert_eq!(names(&joined["hosts"]), ["club-node-1"]);
+    let again = lab.run(&spec, &["join-node", "--instance", &id, "--output", "json"]).expect(0).json();
+    assert_eq!(names(&again["hosts"]), ["club-node-1"], "joining twice is no second host");
+
+    // A rule that is gone is named, and put back.
+    let revoke = [
+        ("GroupId", group.as_str()),
+        ("IpPermissions.1.IpProtocol", "udp"),
+        ("IpPermissions.1.FromPort", "8301"),
+        ("IpPermissions.1.ToPort", "8301"),
+        ("IpPermissions.1.UserIdGroupPairs.1.GroupId", group.as_str()),
+    ];
+    lab.aws("ec2", "RevokeSecurityGroupIngress", &revoke);
+    let plan = lab.run(&spec, &["plan"]).expect(2);
+    assert!(plan.stdout.contains("udp 8301"), "{plan}");
+    lab.run(&spec, &["up"]).expect(0);
+    lab.run(&spec, &["plan"]).expect(0);
+
+    // Only the bastion can be reached from here; a new laptop knows nothing yet.
+    let hosts = lab.run(&spec, &["status", "--output", "json"]).expect(0).json();
+    let address = |name: &str| {
+        let hosts = hosts["hosts"].as_array().unwrap();
+        hosts.iter().find(|host| host["host"] == name).unwrap()["address"].as_str().unwrap().to_owned()
+    };
+    let (bastion, server) = (address("club-node-1"), address("club-server-1"));
+    let let_in = [
+        ("GroupId", group.as_str()),
+        ("IpProtocol", "tcp"),
+        ("FromPort", "22"),
+        ("ToPort", "22"),
+        ("CidrIp", &format!("{bastion}/32")),
+    ];
+    lab.aws("ec2", "AuthorizeSecurityGroupIngress", &let_in);
+    lab.ask("POST", "isolate", &json!({"private": true, "except": [id]}));
+    let through = lab.spec("club", private, "");
+    let text = std::fs::read_to_string(&through).unwrap();
+    std::fs::write(&through, text.replace("[ssh]\n", &format!("[ssh]\nbastion = \"admin@{bastion}\"\n"))).unwrap();
+    let mut exec = lab
+        .command(&with_spec(&through, &["exec", "--accept-new-host-keys", "--role", "server", "--", "hostname", "-I"]));
+    exec.env("CLUSTERCTL_STATE_DIR", lab.path("laptop"));
+    let exec = crate::support::answer(exec).expect(0);
+    assert!(exec.stdout.contains(&server), "{exec}");
+    lab.ask("DELETE", "isolate", &Json::Null);
+
+    lab.run(&spec, &["down"]).expect(0);
+    assert_eq!(lab.holds("club"), Vec::<String>::new());
+    let theirs = lab.aws("ec2", "DescribeInstances", &[("InstanceId.1", &id)]);
+    assert!(fields(&theirs, "name").contains(&"running".to_owned()), "{theirs}");
+}
+
+/// Not even the libraries' own logs hold a key, a token or a signature.
+#[test]
+fn nothing_secret_is_told_at_any_verbosity() {
+    let lab = Lab::start("it-secret");
+    let spec = lab.spec("hush", "servers = 1\nnodes = 0", "");
+    let log = lab.path("log");
+    let args = ["up", "-vvv", "--log-file", log.to_str().unwrap()];
+    let mut command = lab.command(&with_spec(&spec, &args));
+    command
+        .env("AWS_SECRET_ACCESS_KEY", "VERYSECRETKEY")
+        .env("AWS_SESSION_TOKEN", "VERYSECRETTOKEN")
+        .env("RUST_LOG", "trace");
+    let up = crate::support::answer(command).expect(0);
+    let logged = std::fs::read_to_string(&log).unwrap();
+    let key = std::fs::read_to_string(lab.path("key")).unwrap();
+    let inside = key.lines().nth(1).unwrap();
+    for text in [&up.stdout, &up.stderr, &logged] {
+        for secret in ["VERYSECRETKEY", "VERYSECRETTOKEN", "Signature=", inside] {
+            assert!(!text.contains(secret), "{secret} is told");
+        }
+    }
+    lab.run(&spec, &["down"]).expect(0);
 }

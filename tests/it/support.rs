@@ -148,7 +148,12 @@ impl Drop for Cluster {
 
 pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clusterctl"));
-    command.env_remove("RUST_LOG").env_remove("CI").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+        .env_remove("RUST_LOG")
+        .env_remove("CI")
+        .env("NO_COLOR", "1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .stdin(Stdio::null());
     command
 }
 

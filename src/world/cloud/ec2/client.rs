@@ -1,5 +1,4 @@
-//! The SDK's clients, configured once: the whole chain of credentials, one retry policy with one shared rate,
-//! time limits, and a watcher that tells people when the API makes them wait.
+//! The SDK's clients, configured once: the whole chain of credentials, one retry policy, time limits, and a watcher that tells people when the API makes them wait.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,11 +7,17 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpClient, SharedInterceptor};
+use aws_sdk_ec2::error::ProvideErrorMetadata;
+use aws_sdk_ec2::operation::run_instances::RunInstancesError;
 use aws_smithy_http_client::tls;
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::orchestrator::{Metadata, OrchestratorError};
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_types::error::display::DisplayErrorContext;
 
+use crate::core::ec2::cure;
 use crate::model::ec2::Ec2Spec;
 use crate::model::event::Events;
 use crate::world::cloud::CloudError;
@@ -24,9 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// All tries of one call together.
-const CALL: Duration = Duration::from_secs(150);
+const CALL: Duration = Duration::from_secs(300);
 
-/// One client a service, all over one connection pool, one rate and one watcher.
+/// One client a service, all over one connection pool and one watcher.
 pub struct Clients {
     pub ec2: aws_sdk_ec2::Client,
     pub iam: aws_sdk_iam::Client,
@@ -39,7 +44,7 @@ pub struct Clients {
 
 impl Clients {
     /// Finds the region and the credentials' source; no service is asked yet.
-    pub async fn open(spec: &Ec2Spec) -> Result<Self, CloudError> {
+    pub async fn open(spec: &Ec2Spec, events: &Events) -> Result<Self, CloudError> {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(http_client())
             .retry_config(retries())
@@ -60,15 +65,19 @@ impl Clients {
                 cure: "set `region` in [ec2], AWS_REGION, or `region` in the profile of ~/.aws/config".to_owned(),
             });
         };
-        Ok(Self::of(&config, region))
+        Ok(Self::of(&config, region, events))
     }
 
-    pub fn of(config: &SdkConfig, region: String) -> Self {
-        let watcher = Watcher::default();
+    pub fn of(config: &SdkConfig, region: String, events: &Events) -> Self {
+        let watcher = Watcher { events: events.clone(), seen: Arc::default() };
         let watch = || SharedInterceptor::new(watcher.clone());
         Self {
             ec2: aws_sdk_ec2::Client::from_conf(
-                aws_sdk_ec2::config::Builder::from(config).interceptor(watch()).build(),
+                aws_sdk_ec2::config::Builder::from(config)
+                    .interceptor(watch())
+                    .retry_classifier(NoRoom)
+                    .retry_partition(persistent())
+                    .build(),
             ),
             iam: aws_sdk_iam::Client::from_conf(
                 aws_sdk_iam::config::Builder::from(config).interceptor(watch()).build(),
@@ -102,22 +111,53 @@ fn http_client() -> SharedHttpClient {
     })
 }
 
+/// Not the SDK's adaptive mode: each of its retries costs five tokens of a bucket that fills with half a token a
+/// second, and the debt outlives the throttling. Eight calls that were throttled for 30 s kept it silent for another
+/// 130 s after EC2 answered again. How many calls are made at once is bounded where they are made.
 pub fn retries() -> RetryConfig {
-    RetryConfig::adaptive().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT).with_max_backoff(LONGEST_WAIT)
+    RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT).with_max_backoff(LONGEST_WAIT)
+}
+
+/// All calls of a run share one budget of retries by default, which a hundred hosts use up in one bad minute. Each call
+/// has its own limits of tries and of time.
+fn persistent() -> RetryPartition {
+    RetryPartition::custom("clusterctl").token_bucket(TokenBucket::unlimited()).build()
 }
 
 fn time_limits() -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).operation_timeout(CALL).build()
 }
 
+/// EC2 says with a server's error that a zone has no room. Asking the same zone again for a minute is no use while
+/// the next one may have some.
+#[derive(Debug)]
+struct NoRoom;
+
+impl ClassifyRetry for NoRoom {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(Result::err).and_then(OrchestratorError::as_operation_error);
+        let code = error.and_then(|error| error.downcast_ref::<RunInstancesError>()).and_then(|error| error.code());
+        match code {
+            Some(code) if cure::is_elsewhere(code) => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "no room"
+    }
+}
+
 /// Sees every attempt of every call. What it logs are names, codes and times: never a header, a parameter or
 /// a body.
-#[derive(Debug, Clone, Default)]
-pub struct Watcher(Arc<Mutex<Seen>>);
+#[derive(Debug, Clone)]
+pub struct Watcher {
+    events: Events,
+    seen: Arc<Mutex<Seen>>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
-    events: Option<Events>,
     /// When the API said so last, by its own clock.
     date: Option<String>,
     /// The calls under way that were warned about, so that each is told once.
@@ -125,18 +165,13 @@ struct Seen {
 }
 
 impl Watcher {
-    /// From now on people are told here when a call has to be repeated.
-    pub fn tell(&self, events: &Events) {
-        self.seen().events = Some(events.clone());
-    }
-
     /// The `Date` of the last response.
     pub fn date(&self) -> Option<String> {
         self.seen().date.clone()
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,9 +203,7 @@ impl Intercept for Watcher {
         tracing::debug!(call, status, "attempt");
         match again {
             Some(why) if seen.warned.insert(call.clone()) => {
-                if let Some(events) = &seen.events {
-                    events.warn(None, format!("{call} {why}: trying again, for up to {} s", CALL.as_secs()));
-                }
+                self.events.warn(None, format!("{call} {why}: trying again, for up to {} s", CALL.as_secs()));
             }
             Some(_) => {}
             None => drop(seen.warned.remove(&call)),
@@ -203,7 +236,7 @@ where
         other => (None, format!("{}", DisplayErrorContext(other))),
     };
     let cure = match &code {
-        Some(code) => crate::core::ec2::cure::cure(service, operation, code, &message),
+        Some(code) => cure::cure(service, operation, code, &message),
         None => Some(
             "is the network up, and is the endpoint right (region, AWS_ENDPOINT_URL, proxy)? Running the command again \
              is safe"

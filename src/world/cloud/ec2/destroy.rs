@@ -11,7 +11,7 @@ use super::client::{code, refused};
 use super::instance::Instance;
 use super::network::Group;
 use crate::model::ec2::{InstanceProfile, tag};
-use crate::model::event::{Doing, Events, Phase};
+use crate::model::event::{Doing, Events};
 use crate::model::name::HostName;
 use crate::world::cloud::{CloudError, Removed};
 
@@ -25,7 +25,6 @@ const BATCH: usize = 500;
 
 impl Ec2 {
     pub(super) async fn destroy_all(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError> {
-        events.phase(Phase::Remove);
         let mut removed = Removed::default();
         let existing: Vec<Instance> = self.instances().await?.into_iter().filter(|i| i.state.exists()).collect();
         let (ours, joined): (Vec<Instance>, Vec<Instance>) = existing.into_iter().partition(Instance::is_ours);
@@ -50,7 +49,8 @@ impl Ec2 {
 
     async fn end_and_wait(&self, ours: &[Instance], removed: &mut Removed, events: &Events) -> Result<(), CloudError> {
         let ids: Vec<String> = ours.iter().map(|instance| instance.id.clone()).collect();
-        let names: Vec<HostName> = ours.iter().filter_map(Instance::host_name).collect();
+        let mut names: Vec<HostName> = ours.iter().filter_map(Instance::host_name).collect();
+        names.sort();
         for host in &names {
             events.began(Some(host), Doing::Terminate);
         }

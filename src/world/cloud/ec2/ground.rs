@@ -11,7 +11,7 @@ use super::keypair::KeyPair;
 use super::launch::ordinal;
 use super::network::{Groups, Subnet};
 use crate::core::ec2::{discover, ports};
-use crate::model::ec2::{Ingress, InstanceProfile, tag};
+use crate::model::ec2::{Ingress, InstanceProfile, Peer, tag};
 use crate::model::event::{Doing, Events};
 use crate::model::host::Role;
 use crate::model::plan::{Reason, ResourceStep};
@@ -41,6 +41,12 @@ enum Step {
     ImportKey,
     Identity(Part),
     TagLeader(Instance),
+}
+
+impl Step {
+    const fn makes_group(&self) -> bool {
+        matches!(self, Self::MakeGroup(_))
+    }
 }
 
 /// What a launch is made with.
@@ -99,7 +105,7 @@ impl Ec2 {
             }
         }
         // Groups first: a rule may speak of the other group.
-        steps.sort_by_key(|step| !matches!(step, Step::MakeGroup(_)));
+        steps.sort_by_key(|step| !step.makes_group());
         match &ground.key_pair {
             Some(_) => {}
             None if self.spec.key_pair.is_some() => {
@@ -122,11 +128,13 @@ impl Ec2 {
         let ground = self.ground().await?;
         let steps = self.steps(&ground)?;
         let name = self.identity_name().await?;
-        Ok(steps.iter().map(|step| self.shown(step, &name)).collect())
+        Ok(steps.iter().map(|step| self.shown(step, &name, &ground.groups)).collect())
     }
 
-    fn shown(&self, step: &Step, identity: &str) -> ResourceStep {
-        let list = |rules: &[Ingress]| rules.iter().map(ports::shown).collect::<Vec<_>>().join(", ");
+    fn shown(&self, step: &Step, identity: &str, groups: &Groups) -> ResourceStep {
+        let list = |rules: &[Ingress]| {
+            rules.iter().map(|rule| ports::shown(&by_name(rule, groups))).collect::<Vec<_>>().join(", ")
+        };
         let absent = "it does not exist yet";
         let (what, reason) = match step {
             Step::MakeGroup(name) => (format!("make the security group {name}"), absent.to_owned()),
@@ -162,8 +170,10 @@ impl Ec2 {
         let name = self.identity_name().await?;
         let deadline = Instant::now() + SETTLE;
         while !steps.is_empty() {
-            for step in &steps {
-                let doing = Doing::Prepare { what: self.shown(step, &name).what };
+            // Rules speak of groups by their ids: they follow with the next look where a group is made just now.
+            let waits = |step: &&Step| matches!(step, Step::Allow { .. }) && steps.iter().any(Step::makes_group);
+            for step in steps.iter().filter(|step| !waits(step)) {
+                let doing = Doing::Prepare { what: self.shown(step, &name, &ground.groups).what };
                 events.began(None, doing.clone());
                 self.take(step, &ground).await?;
                 events.ended(None, doing, true);
@@ -172,7 +182,7 @@ impl Ec2 {
             ground = self.ground().await?;
             steps = self.steps(&ground)?;
             if !steps.is_empty() && Instant::now() > deadline {
-                let left: Vec<String> = steps.iter().map(|step| self.shown(step, &name).what).collect();
+                let left: Vec<String> = steps.iter().map(|step| self.shown(step, &name, &ground.groups).what).collect();
                 return Err(CloudError::Unfit {
                     missing: format!("AWS did not keep what was made: still to do: {}", left.join("; ")),
                     cure: "does somebody else change it at the same time? Running the command again is safe".to_owned(),
@@ -185,13 +195,11 @@ impl Ec2 {
 
     async fn take(&self, step: &Step, ground: &Ground) -> Result<(), CloudError> {
         let vpc = &ground.subnets[0].vpc;
-        let known = |rules: &[Ingress]| rules.iter().filter(|rule| is_known(rule)).cloned().collect::<Vec<_>>();
         match step {
             Step::MakeGroup(name) => self.create_group(name, vpc).await,
             Step::Allow { group, rules } => match ground.groups.get(group) {
-                Some(found) if !known(rules).is_empty() => self.authorize(&found.id, &known(rules)).await,
-                // The group was made just now: its rules follow with the next look.
-                _ => Ok(()),
+                Some(found) => self.authorize(&found.id, rules).await,
+                None => Ok(()),
             },
             Step::Forbid { group, rules } => match ground.groups.get(group) {
                 Some(found) => self.revoke(&found.id, rules).await,
@@ -264,7 +272,13 @@ fn untagged(instances: Vec<Instance>) -> Option<Instance> {
     servers.pop()
 }
 
-/// Does the rule speak of a group by its id already?
-fn is_known(rule: &Ingress) -> bool {
-    !matches!(&rule.peer, crate::model::ec2::Peer::Group(id) if !id.starts_with("sg-"))
+/// The rule as people know its groups.
+fn by_name(rule: &Ingress, groups: &Groups) -> Ingress {
+    let mut rule = rule.clone();
+    if let Peer::Group(id) = &mut rule.peer
+        && let Some(group) = groups.values().find(|group| group.id == *id)
+    {
+        id.clone_from(&group.name);
+    }
+    rule
 }

@@ -12,7 +12,7 @@ use super::ground::Footing;
 use super::instance::Instance;
 use super::{Ec2, filter};
 use crate::core::ec2::{cure, images, token};
-use crate::model::ec2::{Image, Reach, tag};
+use crate::model::ec2::{Image, InstanceProfile, Reach, tag};
 use crate::model::event::{Doing, Events};
 use crate::model::host::{Host, HostId, HostState, Role};
 use crate::model::name::HostName;
@@ -22,6 +22,7 @@ use crate::world::cloud::{CloudError, Launch};
 const AT_ONCE: usize = 5;
 /// How often a call is repeated whose profile or group AWS does not know yet everywhere.
 const NOT_YET: usize = 20;
+const NOT_YET_NAMED: usize = 3;
 const NOT_YET_PAUSE: Duration = Duration::from_secs(1);
 /// A terminated instance keeps its token, so a later generation's is tried: so many more than EC2 still lists.
 const GENERATIONS: u32 = 20;
@@ -99,6 +100,8 @@ impl Ec2 {
         let mut tried = Vec::new();
         let mut turn = 0;
         let mut not_yet = 0;
+        // What was made just now may take its time; a profile of the user's own is there or is not.
+        let patience = if self.spec.profile_of_instances == InstanceProfile::Made { NOT_YET } else { NOT_YET_NAMED };
         while turn < subnets {
             let subnet = &footing.subnets[(first + turn) % subnets];
             let request = self.request(launch, ordinal, generation, footing, &subnet.id).await?;
@@ -126,7 +129,7 @@ impl Ec2 {
                         return Err(everywhere(refused("ec2:RunInstances", error), &tried));
                     }
                 }
-                _ if cure::is_not_yet(&said, error.as_service_error().and_then(message)) && not_yet < NOT_YET => {
+                _ if cure::is_not_yet(&said, error.as_service_error().and_then(message)) && not_yet < patience => {
                     not_yet += 1;
                     self.pause(NOT_YET_PAUSE).await?;
                 }

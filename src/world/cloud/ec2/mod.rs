@@ -48,21 +48,24 @@ pub struct Ec2 {
     /// Their metrics' ports are let in.
     services: Vec<Service>,
     home: PathBuf,
+    events: Events,
     cancel: CancellationToken,
     /// Opened by the first call that needs the account.
-    clients: OnceCell<Clients>,
+    clients: OnceCell<Result<Clients, CloudError>>,
     latest: Mutex<Option<Latest>>,
 }
 
 impl Ec2 {
-    /// Nothing is asked yet. `home` is where the user's keys are looked for where the spec names none.
-    pub fn new(spec: &Spec, ec2: &Ec2Spec, home: PathBuf, cancel: CancellationToken) -> Self {
+    /// Nothing is asked yet. `home` is where the user's keys are looked for where the spec names none; `events` are
+    /// told when the API makes a call wait.
+    pub fn new(spec: &Spec, ec2: &Ec2Spec, home: PathBuf, events: Events, cancel: CancellationToken) -> Self {
         Self {
             cluster: spec.cluster.clone(),
             spec: ec2.clone(),
             ssh: spec.ssh.clone(),
             services: spec.services.clone(),
             home,
+            events,
             cancel,
             clients: OnceCell::new(),
             latest: Mutex::new(None),
@@ -70,14 +73,9 @@ impl Ec2 {
     }
 
     async fn clients(&self) -> Result<&Clients, CloudError> {
-        self.clients.get_or_try_init(|| Clients::open(&self.spec)).await
-    }
-
-    /// The same, telling `events` when the API makes it wait.
-    async fn told(&self, events: &Events) -> Result<&Clients, CloudError> {
-        let clients = self.clients().await?;
-        clients.watcher.tell(events);
-        Ok(clients)
+        // What is wrong with the credentials is found out once, and not again for each call.
+        let opened = self.clients.get_or_init(|| Clients::open(&self.spec, &self.events)).await;
+        opened.as_ref().map_err(CloudError::again)
     }
 
     /// What all that belongs to the cluster carries: its tag, and the user's own.
@@ -123,7 +121,6 @@ impl Cloud for Ec2 {
     }
 
     async fn prepare(&self, events: &Events) -> Result<(), CloudError> {
-        self.told(events).await?;
         self.prepare_ground(events).await.map(drop)
     }
 
@@ -134,11 +131,9 @@ impl Cloud for Ec2 {
     }
 
     async fn launch(&self, wanted: &[Launch], events: &Events) -> Vec<Result<Host, CloudError>> {
-        let launched = match self.told(events).await {
-            Ok(_) => self.launch_all(wanted, events).await,
-            Err(error) => Err(error),
-        };
-        launched.unwrap_or_else(|error| wanted.iter().map(|_| Err(error.again())).collect())
+        self.launch_all(wanted, events)
+            .await
+            .unwrap_or_else(|error| wanted.iter().map(|_| Err(error.again())).collect())
     }
 
     async fn wait(&self, id: &HostId, deadline: Instant) -> Result<Host, CloudError> {
@@ -188,10 +183,7 @@ impl Cloud for Ec2 {
     }
 
     async fn adopt(&self, wanted: &[Adopt], events: &Events) -> Vec<Result<Host, CloudError>> {
-        match self.told(events).await {
-            Ok(_) => self.adopt_all(wanted, events).await,
-            Err(error) => wanted.iter().map(|_| Err(error.again())).collect(),
-        }
+        self.adopt_all(wanted, events).await
     }
 
     async fn examine(&self) -> Vec<Finding> {
@@ -199,7 +191,6 @@ impl Cloud for Ec2 {
     }
 
     async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError> {
-        self.told(events).await?;
         self.destroy_all(keep_data, events).await
     }
 }
