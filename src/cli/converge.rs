@@ -68,6 +68,11 @@ pub async fn plan<'a>(
     session.events.phase(Phase::Plan);
     let peers = match peers(all, observed) {
         Ok(peers) => peers,
+        Err(servers) if servers.is_empty() => {
+            let why = "no server of the cluster runs, and its address stands in every host's configuration: nothing is \
+                       changed here until one does";
+            return Ok(observed.iter().map(|on| Planned::blocked(on, why)).collect());
+        }
         Err(servers) => {
             let why = format!(
                 "the address of {} is not known, and every host's configuration holds it: make it reachable, or give \

@@ -30,11 +30,18 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
         .iter()
         .map(|outcome| planning::blocked(&outcome.host, outcome.role, failure::sentence(&outcome.result)))
         .collect();
-    if !observed.is_empty() {
+    let mut notes = select::conflicts(&existing);
+    if !existing.iter().any(|host| host.role.is_server()) {
+        // Their configuration holds the server's address, which nobody knows before it is launched.
+        plans.extend(observed.iter().map(|on| planning::waiting(&on.host.name, on.host.role)));
+        if !observed.is_empty() {
+            notes.push("what changes on the other hosts follows from the new server's address".to_owned());
+        }
+    } else if !observed.is_empty() {
         let planned = converge::plan(&session, &existing, &observed, true).await?;
         plans.extend(planned.into_iter().map(|planned| planned.plan));
     }
-    let plan = whole(resources?, launches, plans, select::conflicts(&existing));
+    let plan = whole(resources?, launches, plans, notes);
     session.show(&plan, true)?;
     if session.cancel.is_cancelled() {
         return Ok(exit::INTERRUPTED);

@@ -41,7 +41,7 @@ pub fn needed(spec: &Spec, observed: &[Observed]) -> Vec<ArtifactId> {
 /// down for a moment must not vanish from its nodes' configuration.
 ///
 /// # Errors
-/// Names the servers whose address nobody knows.
+/// Names the servers whose address nobody knows; none where there is no server at all.
 pub fn peers(hosts: &[Host], observed: &[Observed]) -> Result<Vec<Peer>, Vec<String>> {
     let mut peers = Vec::new();
     let mut unknown = Vec::new();
@@ -53,7 +53,8 @@ pub fn peers(hosts: &[Host], observed: &[Observed]) -> Result<Vec<Peer>, Vec<Str
             None => {}
         }
     }
-    if unknown.is_empty() { Ok(peers) } else { Err(unknown) }
+    let has_server = peers.iter().any(|peer| peer.role.is_server());
+    if unknown.is_empty() && has_server { Ok(peers) } else { Err(unknown) }
 }
 
 /// One host's plan, and what apply needs beside it.

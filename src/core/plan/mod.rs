@@ -61,6 +61,12 @@ pub fn blocked(host: &HostName, role: Role, why: String) -> HostPlan {
     HostPlan { host: host.clone(), role, launch: None, steps: Vec::new(), blocked: Some(why), skipped: Vec::new() }
 }
 
+/// Nothing can be said of this host before the cluster has a server.
+pub fn waiting(host: &HostName, role: Role) -> HostPlan {
+    let skipped = vec!["its configuration follows when the new server has its address".to_owned()];
+    HostPlan { host: host.clone(), role, launch: None, steps: Vec::new(), blocked: None, skipped }
+}
+
 /// A plan for a host that does not exist yet. What it will need is known once it runs.
 pub fn launched(host: &HostName, role: Role, why: &str) -> HostPlan {
     let launch = Some(Reason(why.to_owned()));

@@ -116,7 +116,11 @@ impl Ec2 {
                         .to_owned(),
                 });
             }
-            None => steps.push(Step::ImportKey),
+            None => {
+                // That there is no key to import is said before anything is made.
+                self.public_key()?;
+                steps.push(Step::ImportKey);
+            }
         }
         let parts = ground.identity.as_ref().map(Identity::missing).unwrap_or_default();
         steps.extend(parts.into_iter().map(Step::Identity));
