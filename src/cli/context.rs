@@ -77,6 +77,7 @@ impl Session {
             events: reporter.events(),
             limits: Limits {
                 connect: global.connect_timeout.as_duration(),
+                boot: global.boot_timeout.as_duration(),
                 host_keys: global.console_timeout.as_duration(),
                 ..Limits::default()
             },

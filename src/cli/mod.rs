@@ -82,6 +82,9 @@ pub struct Global {
     /// How long to try to reach a host before it counts as failed
     #[arg(long, global = true, default_value = "60s", value_name = "DURATION", value_parser = Span::positive)]
     pub connect_timeout: Span,
+    /// How long a launched host may take until it runs
+    #[arg(long, global = true, default_value = "2m", value_name = "DURATION", value_parser = Span::positive)]
+    pub boot_timeout: Span,
     /// How long to wait for a new EC2 host's console to tell its SSH keys
     #[arg(long, global = true, default_value = "5m", value_name = "DURATION")]
     pub console_timeout: Span,

@@ -81,7 +81,7 @@ fn connect_hint(error: &ConnectError) -> Option<String> {
         ConnectError::KeyChanged { host, known_hosts, .. } => {
             let cure = match known_hosts {
                 Some(path) => format!("remove its lines from {} and run again", path.display()),
-                None => "give its new key (`host_keys` in the spec, or your ~/.ssh/known_hosts), or replace the host"
+                None => "give its new key (`host_keys` in the spec, your ~/.ssh/known_hosts, on EC2 the tag clusterctl:host-key), or replace the host"
                     .to_owned(),
             };
             format!("if {host} was rebuilt, {cure}; if it was not, someone may stand between: do not log in")

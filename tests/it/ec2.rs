@@ -304,13 +304,15 @@ fn faults_of_hosts() {
     let lab = Lab::start("it-hosts");
     let spec = lab.spec("storm", "servers = 1\nnodes = 1", "");
     lab.run(&spec, &["up"]).expect(0);
-    let spec = lab.spec("storm", "servers = 1\nnodes = 4", "");
+    let spec = lab.spec("storm", "servers = 1\nnodes = 5", "");
     lab.faults(&json!([
         {"kind": "no-sshd", "name": "storm-node-2"},
+        {"kind": "no-boot", "name": "storm-node-5"},
         {"kind": "no-console", "name": "storm-node-3"},
         {"kind": "error", "code": "InsufficientInstanceCapacity", "action": "RunInstances", "params": {"ClientToken": "storm-node-4-*"}},
     ]));
-    let waits = ["up", "--output", "json", "--connect-timeout", "5s", "--console-timeout", "5s"];
+    let waits =
+        ["up", "--output", "json", "--connect-timeout", "5s", "--console-timeout", "5s", "--boot-timeout", "8s"];
     let up = lab.run(&spec, &waits).expect(3).json();
     let result = |name: &str| {
         let hosts = up["hosts"].as_array().unwrap();
@@ -319,12 +321,17 @@ fn faults_of_hosts() {
     assert_eq!(result("storm-server-1")["result"], "unchanged", "{up}");
     assert_eq!(result("storm-node-1")["result"], "unchanged", "{up}");
     assert_eq!(result("storm-node-2")["result"], "failed", "{up}");
+    assert_eq!(result("storm-node-4")["result"], "failed", "{up}");
+    assert!(result("storm-node-5")["message"].as_str().unwrap().contains("deadline"), "{up}");
     assert!(result("storm-node-3")["message"].as_str().unwrap().contains("SSH host key is not known"), "{up}");
     lab.faults(&json!([]));
     // A host whose console never told its keys is the user's to decide about.
-    lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &id_of(&lab, &spec, "storm-node-2"))]);
+    for name in ["storm-node-2", "storm-node-5"] {
+        lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &id_of(&lab, &spec, name))]);
+    }
     lab.run(&spec, &["up", "--accept-new-host-keys"]).expect(0);
-    assert_eq!(lab.instances("storm", "running").len(), 5);
+    assert_eq!(lab.instances("storm", "running").len(), 6);
+    a_changed_key_is_an_alarm(&lab, &spec);
 
     // The only server is lost: it is said, and a new one takes over what runs.
     lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &id_of(&lab, &spec, "storm-server-1"))]);
@@ -334,9 +341,22 @@ fn faults_of_hosts() {
     assert!(plan.stdout.contains("there are nodes and no server") && !plan.stdout.contains("retry_join"), "{plan}");
     lab.run(&spec, &["up"]).expect(0);
     let targets = lab.run(&spec, &["targets", "--output", "json"]).expect(0);
-    assert_eq!(scraped(&targets).len(), 5, "{targets}");
+    assert_eq!(scraped(&targets).len(), 6, "{targets}");
     lab.run(&spec, &["down"]).expect(0);
     assert_eq!(lab.holds("storm"), Vec::<String>::new());
+}
+
+/// The same instance with another key: refused, with nothing sent, until somebody says that it is right.
+fn a_changed_key_is_an_alarm(lab: &Lab, spec: &std::path::Path) {
+    let renew = "rm /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; \
+                 systemctl restart ssh";
+    lab.run(spec, &["exec", "--root", "--host", "storm-node-1", "--", renew]).expect(0);
+    let exec = lab.run(spec, &["exec", "--host", "storm-node-1", "--", "true"]).expect(3);
+    for word in ["host key has changed", "clusterctl:host-key", "someone may stand between"] {
+        assert!(exec.stdout.contains(word), "no \"{word}\": {exec}");
+    }
+    lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &id_of(lab, spec, "storm-node-1"))]);
+    lab.run(spec, &["up"]).expect(0);
 }
 
 /// The first id in the answer is the group's own; others stand in its rules.
@@ -432,8 +452,12 @@ fn joining_what_exists_and_reaching_it_through_a_bastion() {
     assert!(exec.stdout.contains(&server), "{exec}");
     lab.ask("DELETE", "isolate", &Json::Null);
 
-    lab.run(&spec, &["down"]).expect(0);
+    let down = lab.run(&spec, &["down", "--keep-data"]).expect(0);
+    assert!(down.stderr.contains("volume vol-") && down.stderr.contains("club-node-1"), "{down}");
     assert_eq!(lab.holds("club"), Vec::<String>::new());
+    let volumes =
+        lab.aws("ec2", "DescribeVolumes", &[("Filter.1.Name", "tag:clusterctl:cluster"), ("Filter.1.Value.1", "club")]);
+    assert_eq!(fields(&volumes, "volumeId").len(), 1, "the server's: {volumes}");
     let theirs = lab.aws("ec2", "DescribeInstances", &[("InstanceId.1", &id)]);
     assert!(fields(&theirs, "name").contains(&"running".to_owned()), "{theirs}");
 }
@@ -459,5 +483,15 @@ fn nothing_secret_is_told_at_any_verbosity() {
             assert!(!text.contains(secret), "{secret} is told");
         }
     }
+    // Credentials and region of a profile are as good as those of the environment.
+    std::fs::create_dir_all(lab.path(".aws")).unwrap();
+    std::fs::write(lab.path(".aws/config"), "[profile shop]\nregion = us-east-1\n").unwrap();
+    let credentials = "[shop]\naws_access_key_id = lab\naws_secret_access_key = lab\n";
+    std::fs::write(lab.path(".aws/credentials"), credentials).unwrap();
+    let mut command = lab.command(&["discover", "--profile", "shop", "-f", spec.to_str().unwrap()]);
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"] {
+        command.env_remove(name);
+    }
+    crate::support::answer(command).expect(0);
     lab.run(&spec, &["down"]).expect(0);
 }

@@ -144,14 +144,21 @@ impl Ec2 {
             Ok(clients) => clients,
             Err(error) => return bad(TOPIC, &error),
         };
-        let asked = clients.quotas.get_service_quota().service_code(QUOTA.0).quota_code(QUOTA.1).send().await;
+        let ask = clients.quotas.get_service_quota().service_code(QUOTA.0).quota_code(QUOTA.1).send();
+        let (asked, needed) = tokio::join!(ask, self.vcpus());
+        let needed = match needed {
+            Ok(needed) => f64::from(needed),
+            Err(error) => return bad(TOPIC, &error),
+        };
         match asked {
             Ok(answer) => {
                 let quota = answer.quota().and_then(|quota| quota.value()).unwrap_or(0.0);
-                let hosts = f64::from(self.spec.servers) + f64::from(self.spec.nodes);
-                let what = format!("{quota} vCPUs of standard on-demand instances in {}", clients.region);
-                if quota < hosts {
-                    let what = format!("{what}, for {hosts} hosts");
+                let what = format!(
+                    "{quota} vCPUs of standard on-demand instances in {}, what runs there already included; the cluster \
+                     needs {needed}",
+                    clients.region
+                );
+                if quota < needed {
                     return Finding::bad(TOPIC, what, "ask for more at Service Quotas (L-1216C47A), or launch fewer");
                 }
                 Finding::good(TOPIC, what)

@@ -7,6 +7,7 @@ use super::client::refused;
 use super::{Ec2, filter};
 use crate::core::ec2::images;
 use crate::model::ec2::Image;
+use crate::model::host::Role;
 use crate::world::cloud::CloudError;
 
 /// An AMI that hosts can be launched from.
@@ -48,24 +49,35 @@ impl Ec2 {
 
     /// What the instance type's processors are: the first is what it is launched with.
     async fn architectures(&self, instance_type: &str) -> Result<Vec<String>, CloudError> {
-        let clients = self.clients().await?;
-        let types = clients
-            .ec2
-            .describe_instance_types()
-            .instance_types(sdk::InstanceType::from(instance_type))
-            .send()
-            .await
-            .map_err(|error| refused("ec2:DescribeInstanceTypes", error))?;
-        let processor = types.instance_types().first().and_then(|found| found.processor_info());
+        let found = self.type_info(instance_type).await?;
+        let processor = found.as_ref().and_then(|found| found.processor_info());
         let known = processor.map(|info| info.supported_architectures()).unwrap_or_default();
         let named: Vec<String> = known.iter().map(|a| a.as_str().to_owned()).filter(|a| a != "i386").collect();
         if named.is_empty() {
             return Err(CloudError::Unfit {
-                missing: format!("{} has no instance type {instance_type}", clients.region),
+                missing: format!("{} has no instance type {instance_type}", self.clients().await?.region),
                 cure: "name another instance_type in [ec2]".to_owned(),
             });
         }
         Ok(named)
+    }
+
+    async fn type_info(&self, instance_type: &str) -> Result<Option<sdk::InstanceTypeInfo>, CloudError> {
+        let ask = self.clients().await?.ec2.describe_instance_types();
+        let types = ask.instance_types(sdk::InstanceType::from(instance_type)).send().await;
+        let types = types.map_err(|error| refused("ec2:DescribeInstanceTypes", error))?;
+        Ok(types.instance_types().first().cloned())
+    }
+
+    /// How many vCPUs all hosts of the spec have together, which is what quotas count.
+    pub(super) async fn vcpus(&self) -> Result<i32, CloudError> {
+        let mut all = 0;
+        for (role, count) in [(Role::Server, self.spec.servers), (Role::Node, self.spec.nodes)] {
+            let found = self.type_info(self.instance_type(role)).await?;
+            let each = found.and_then(|found| found.v_cpu_info()?.default_v_cpus()).unwrap_or(1);
+            all += each * i32::from(count);
+        }
+        Ok(all)
     }
 
     async fn image_of_distribution(&self, name: &str, architectures: &[String]) -> Result<ImageFacts, CloudError> {
