@@ -105,6 +105,12 @@ impl Session {
         !self.global.yes && !matches!(self.spec.provider, ProviderSpec::Sandbox { .. })
     }
 
+    /// How long a command that only looks waits for a console: a host that was launched long ago has told its keys, or
+    /// never will.
+    pub fn glance(&self) -> Duration {
+        self.limits.host_keys.min(Duration::from_secs(5))
+    }
+
     /// The hosts with the SSH keys that their consoles tell, where none is known yet; waits up to `limit`.
     pub async fn with_host_keys(&self, hosts: Vec<Host>, limit: Duration) -> Vec<Host> {
         // Whoever trusts the first key shown need not wait for the console to confirm it.

@@ -1,6 +1,6 @@
 //! What `up`, `join-node` and `plan` share: observe, plan, show, apply, verify, report.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -18,8 +18,13 @@ use crate::model::plan::{HostPlan, Plan, ResourceStep};
 use crate::model::report::{HostOutcome, Millis, RunReport, Unconfirmed};
 use crate::world::artifacts::ArtifactError;
 
-/// Connects to `hosts` and reads their facts, with a warning for each clock that is off.
-pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> Result<(Vec<Observed>, Vec<HostOutcome>)> {
+/// Connects to `hosts` (waiting up to `console` for their keys) and reads their facts, with a warning for each clock that is off.
+pub async fn look(
+    session: &Session,
+    hosts: Vec<Host>,
+    rehash: bool,
+    console: Duration,
+) -> Result<(Vec<Observed>, Vec<HostOutcome>)> {
     session.events.phase(Phase::Observe);
     let spec = &session.spec;
     let mut queries = std::collections::BTreeMap::new();
@@ -29,7 +34,7 @@ pub async fn look(session: &Session, hosts: Vec<Host>, rehash: bool) -> Result<(
     }
     let query = |host: &Host| queries.get(&host.name).cloned().unwrap_or_default();
     let connector = session.connector.as_ref();
-    let hosts = session.with_host_keys(hosts, session.limits.host_keys).await;
+    let hosts = session.with_host_keys(hosts, console).await;
     let (observed, failed) = observe(hosts, connector, &query, rehash, &session.limits, &session.events).await;
     let now = jiff::Timestamp::now().as_second();
     for host in &observed {
@@ -130,7 +135,8 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
     let converging: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
     let servers = all.iter().filter(|host| host.role.is_server() && host.state.is_running());
     let asked: Vec<Host> = servers.filter(|server| !converging.contains(&server.name)).cloned().collect();
-    let (observed, unreached) = look(session, hosts.into_iter().chain(asked).collect(), rehash).await?;
+    let (observed, unreached) =
+        look(session, hosts.into_iter().chain(asked).collect(), rehash, session.limits.host_keys).await?;
     failed.extend(unreached);
 
     let asking = session.asks_before_changes();

@@ -32,7 +32,7 @@ pub async fn run(global: Global, _: DoctorArgs) -> Result<u8> {
                     },
                 );
             }
-            let running = session.with_host_keys(running, CONNECT).await;
+            let running = session.with_host_keys(running, session.glance()).await;
             findings.extend(reach(&running, session.connector.as_ref(), CONNECT, &session.events).await);
         }
         // The provider's own findings say why already.

@@ -49,7 +49,7 @@ pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
         }
         bail!("no host of {cluster} has that role and name: there are {}", all.join(", "));
     }
-    let hosts = session.with_host_keys(hosts, session.limits.host_keys).await;
+    let hosts = session.with_host_keys(hosts, session.glance()).await;
     let timeout = args.timeout.as_duration();
     let connector = session.connector.as_ref();
     let outcomes =

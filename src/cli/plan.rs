@@ -25,7 +25,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let launches: Vec<HostPlan> =
         missing.iter().map(|launch| planning::launched(&launch.name, launch.role, &launch.reason)).collect();
     let running: Vec<Host> = existing.iter().filter(|host| host.state.is_running()).cloned().collect();
-    let (observed, unreached) = converge::look(&session, running, args.rehash).await?;
+    let (observed, unreached) = converge::look(&session, running, args.rehash, session.glance()).await?;
     let mut plans: Vec<HostPlan> = unreached
         .iter()
         .map(|outcome| planning::blocked(&outcome.host, outcome.role, failure::sentence(&outcome.result)))

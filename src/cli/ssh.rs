@@ -7,7 +7,7 @@ use super::Global;
 use super::context::Session;
 use crate::core::names::nearest;
 use crate::world::remote::openssh;
-use crate::world::remote::ssh::last_user;
+use crate::world::remote::ssh::{last_user, remember_keys};
 
 /// Log in to a host with the cluster's key and known host keys, through your own ssh
 #[derive(Debug, Args)]
@@ -21,14 +21,18 @@ pub struct SshArgs {
 
 pub async fn run(global: Global, args: SshArgs) -> Result<u8> {
     let session = Session::open(global, "ssh")?;
-    let hosts = session.cloud.list().await?;
-    let Some(host) = hosts.iter().find(|host| host.name.as_str() == args.host) else {
+    // EC2 lists what was terminated for a while, and its successor has the same name.
+    let mut hosts = session.cloud.list().await?;
+    hosts.retain(|host| host.state.exists());
+    let Some(host) = hosts.iter().find(|host| host.name.as_str() == args.host).cloned() else {
         let names = hosts.iter().map(|host| host.name.as_str());
         let near = nearest(&args.host, names).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
         bail!("{} has no host \"{}\"{near}", session.spec.cluster, args.host.escape_debug());
     };
     // The cluster's known_hosts has ids for names, which is what HostKeyAlias is for.
     let known = session.paths.known_hosts(&session.spec.cluster);
+    let host = session.with_host_keys(vec![host], session.glance()).await.remove(0);
+    remember_keys(&known, &host).with_context(|| format!("writing {}", known.display()))?;
     let mut ssh = std::process::Command::new("ssh");
     ssh.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
     ssh.arg("-o").arg(format!("HostKeyAlias={}", host.id));
@@ -38,7 +42,8 @@ pub async fn run(global: Global, args: SshArgs) -> Result<u8> {
     if let Some(port) = host.ssh.port {
         ssh.arg("-p").arg(port.to_string());
     }
-    let last_user = || if host.ssh.users.is_empty() { None } else { last_user(&known, &host.id) };
+    let likely = host.ssh.users.first();
+    let last_user = || likely.and_then(|likely| last_user(&known, &host.id).or_else(|| Some(likely.clone())));
     if let Some(user) = host.ssh.user.clone().or_else(last_user) {
         ssh.arg("-l").arg(user);
     }

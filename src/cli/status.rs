@@ -21,7 +21,7 @@ pub async fn run(global: Global, args: StatusArgs) -> Result<u8> {
     let session = Session::open(global, "status")?;
     let hosts: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
     let running: Vec<Host> = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
-    let (observed, unreached) = converge::look(&session, running, false).await?;
+    let (observed, unreached) = converge::look(&session, running, false, session.glance()).await?;
     let answers = ask_servers(&observed).await;
     let critical = match &answers {
         // Without a leader nobody knows.

@@ -25,7 +25,7 @@ pub async fn run(global: Global, args: TargetsArgs) -> Result<u8> {
     if servers.is_empty() {
         bail!("no server of {} runs: `clusterctl up` makes one", session.spec.cluster);
     }
-    let (observed, unreached) = converge::look(&session, servers, false).await?;
+    let (observed, unreached) = converge::look(&session, servers, false, session.glance()).await?;
     for outcome in &unreached {
         // What failed was told when it did.
         if let HostResult::Failed(Failure { hint: Some(hint), .. }) = &outcome.result {

@@ -108,6 +108,9 @@ fn from_another_laptop(lab: &Lab) {
     // The key lies where ssh looks for one.
     std::fs::create_dir_all(lab.path(".ssh")).unwrap();
     std::fs::copy(lab.path("key"), lab.path(".ssh/id_ed25519")).unwrap();
+    let mut ssh = lab.command(&["ssh", "--cluster", "shop", "--region", "us-east-1", "shop-node-1", "--", "hostname"]);
+    ssh.env("CLUSTERCTL_STATE_DIR", lab.path("another"));
+    assert!(crate::support::answer(ssh).expect(0).stdout.starts_with("ip-"), "the host's own name");
     let status = crate::support::answer(status).expect(0).json();
     assert_eq!(status["hosts"].as_array().unwrap().len(), 3, "{status}");
 }

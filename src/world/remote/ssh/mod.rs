@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::stream::Stream;
 use self::turns::Turns;
-use super::known_hosts::KnownHosts;
+use super::known_hosts::{KnownHosts, PublicKey};
 use super::users::KnownUsers;
 use super::{Command, ConnectError, Connector, Output, Remote, RemoteError, Watch};
 use crate::model::event::Events;
@@ -98,6 +98,15 @@ impl SshConnector {
 /// Who logged in to `id` the last time, where the host had several candidates. `known_hosts` is the cluster's.
 pub fn last_user(known_hosts: &Path, id: &HostId) -> Option<String> {
     KnownUsers::beside(known_hosts).user(id)
+}
+
+/// Writes the keys that somebody vouches for into the cluster's `known_hosts`, for whoever reads only that file.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn remember_keys(known_hosts: &Path, host: &Host) -> std::io::Result<()> {
+    let keys: Vec<PublicKey> = host.host_keys.iter().filter_map(|key| PublicKey::from_openssh(key)).collect();
+    if keys.is_empty() { Ok(()) } else { KnownHosts::new(known_hosts.to_owned()).remember(&host.id, &keys) }
 }
 
 /// The socket of a running session, so that it can be closed from outside.
