@@ -20,8 +20,10 @@ pub struct PlanArgs {
 pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let session = Session::open(global, "plan")?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
-    let existing: Vec<Host> = existing?.into_iter().filter(|host| host.state.exists()).collect();
-    let missing = select::to_launch(&session.spec, &existing);
+    // What was terminated is a reason for a launch, and no host.
+    let listed = existing?;
+    let missing = select::to_launch(&session.spec, &listed);
+    let existing: Vec<Host> = listed.into_iter().filter(|host| host.state.exists()).collect();
     let launches: Vec<HostPlan> =
         missing.iter().map(|launch| planning::launched(&launch.name, launch.role, &launch.reason)).collect();
     let running: Vec<Host> = existing.iter().filter(|host| host.state.is_running()).cloned().collect();
@@ -30,7 +32,9 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
         .iter()
         .map(|outcome| planning::blocked(&outcome.host, outcome.role, failure::sentence(&outcome.result)))
         .collect();
-    let mut notes = select::conflicts(&existing);
+    let conflicts = select::conflicts(&existing);
+    let refused = !conflicts.is_empty();
+    let mut notes = conflicts;
     if !existing.iter().any(|host| host.role.is_server()) {
         // Their configuration holds the server's address, which nobody knows before it is launched.
         plans.extend(observed.iter().map(|on| planning::waiting(&on.host.name, on.host.role)));
@@ -46,7 +50,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     if session.cancel.is_cancelled() {
         return Ok(exit::INTERRUPTED);
     }
-    if plan.hosts.iter().any(|host| host.blocked.is_some()) {
+    if refused || plan.hosts.iter().any(|host| host.blocked.is_some()) {
         return Ok(exit::HOSTS_FAILED);
     }
     Ok(if plan.is_empty() { exit::OK } else { exit::CHANGES })

@@ -45,14 +45,16 @@ pub fn to_launch(spec: &Spec, existing: &[Host]) -> Vec<ToLaunch> {
         .collect()
 }
 
-/// Why a host must be launched; `None` where it runs, or is about to.
+/// Why a host must be launched, started or waited for; `None` where it runs.
 fn reason(existing: &[Host], name: &HostName, role: Role, servers: u16) -> Option<String> {
     let named = || existing.iter().filter(|host| host.name == *name);
-    if named().any(|host| matches!(host.state, HostState::Running | HostState::Pending)) {
+    if named().any(|host| host.state.is_running()) {
         return None;
     }
     if let Some(host) = named().find(|host| host.state.exists()) {
         return Some(match host.state {
+            // A run that was killed launched it, or another one does so now.
+            HostState::Pending => "it is pending: it is waited for".to_owned(),
             HostState::Stopping => "it is stopping: it is started again when it has stopped".to_owned(),
             state => format!("it is {state}: it is started again"),
         });
@@ -178,9 +180,11 @@ mod tests {
             host("c-node-2", Role::Node, HostState::Terminated),
             host("c-node-7", Role::Node, HostState::Stopped),
             host("c-node-8", Role::Node, HostState::Running),
+            host("c-node-9", Role::Node, HostState::Pending),
         ];
         let launch = to_launch(&spec, &existing);
-        assert_eq!(names(&launch), ["c-node-1", "c-node-2", "c-node-7"]);
+        assert_eq!(names(&launch), ["c-node-1", "c-node-2", "c-node-7", "c-node-9"]);
+        assert_eq!(launch[3].reason, "it is pending: it is waited for");
         assert_eq!(launch[0].reason, "it is stopped: it is started again");
         assert_eq!(launch[1].reason, "c-node-2 was terminated");
         assert_eq!(to_launch(&spec, &[])[0].reason, "it does not exist yet");

@@ -341,7 +341,7 @@ fn faults_of_hosts() {
     let discover = lab.run(&spec, &["discover"]).expect(1);
     assert!(discover.stderr.contains("clusterctl up"), "{discover}");
     let plan = lab.run(&spec, &["plan"]).expect(2);
-    assert!(plan.stdout.contains("there are nodes and no server") && !plan.stdout.contains("retry_join"), "{plan}");
+    assert!(plan.stdout.contains("the only server is gone") && !plan.stdout.contains("retry_join"), "{plan}");
     lab.run(&spec, &["up"]).expect(0);
     let targets = lab.run(&spec, &["targets", "--output", "json"]).expect(0);
     assert_eq!(scraped(&targets).len(), 6, "{targets}");
