@@ -16,10 +16,13 @@ use crate::world::http::ApiError;
 const INTERVAL: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// How long a service's first check may take to come: its interval, within reason.
+/// From a check's run to the servers' knowing of it; also for checks that the spec at hand does not name.
+const REPORT: Duration = Duration::from_secs(3);
+
+/// How long a service's first check may take to come: its interval, within reason, and the way to the servers.
 pub fn first_check(services: &[Service]) -> Duration {
     let checks = services.iter().filter_map(|service| service.check.as_ref());
-    checks.map(|check| check.interval.as_duration()).max().unwrap_or_default().min(LONGEST)
+    checks.map(|check| check.interval.as_duration()).max().unwrap_or_default().min(LONGEST) + REPORT
 }
 
 /// The services that are critical, a line each; asked of that server. From its definition to its first check a service

@@ -108,8 +108,9 @@ fn from_another_laptop(lab: &Lab) {
     // The key lies where ssh looks for one.
     std::fs::create_dir_all(lab.path(".ssh")).unwrap();
     std::fs::copy(lab.path("key"), lab.path(".ssh/id_ed25519")).unwrap();
-    let mut ssh = lab.command(&["ssh", "--cluster", "shop", "--region", "us-east-1", "shop-node-1", "--", "hostname"]);
-    ssh.env("CLUSTERCTL_STATE_DIR", lab.path("another"));
+    let mut ssh = lab.command(&["ssh", "--cluster", "shop", "--region", "us-east-1", "shop-node-1", "--"]);
+    // ssh looks for keys in the home that the system names, whatever HOME says.
+    ssh.arg("-i").arg(lab.path("key")).arg("hostname").env("CLUSTERCTL_STATE_DIR", lab.path("another"));
     assert!(crate::support::answer(ssh).expect(0).stdout.starts_with("ip-"), "the host's own name");
     let status = crate::support::answer(status).expect(0).json();
     assert_eq!(status["hosts"].as_array().unwrap().len(), 3, "{status}");
@@ -356,7 +357,7 @@ fn a_changed_key_is_an_alarm(lab: &Lab, spec: &std::path::Path) {
     lab.run(spec, &["exec", "--root", "--host", "storm-node-1", "--", renew]).expect(0);
     let exec = lab.run(spec, &["exec", "--host", "storm-node-1", "--", "true"]).expect(3);
     for word in ["host key has changed", "clusterctl:host-key", "someone may stand between"] {
-        assert!(exec.stdout.contains(word), "no \"{word}\": {exec}");
+        assert!(exec.stderr.contains(word), "no \"{word}\": {exec}");
     }
     lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &id_of(lab, spec, "storm-node-1"))]);
     lab.run(spec, &["up"]).expect(0);
@@ -445,6 +446,9 @@ fn joining_what_exists_and_reaching_it_through_a_bastion() {
     ];
     lab.aws("ec2", "AuthorizeSecurityGroupIngress", &let_in);
     lab.ask("POST", "isolate", &json!({"private": true, "except": [id]}));
+    // The bastion's key is remembered where this configuration says, and not in the home that the system names.
+    std::fs::create_dir_all(lab.path(".ssh")).unwrap();
+    std::fs::write(lab.path(".ssh/config"), format!("UserKnownHostsFile {}\n", lab.path("known").display())).unwrap();
     let through = lab.spec("club", private, "");
     let text = std::fs::read_to_string(&through).unwrap();
     std::fs::write(&through, text.replace("[ssh]\n", &format!("[ssh]\nbastion = \"admin@{bastion}\"\n"))).unwrap();
