@@ -267,7 +267,7 @@ fn bad_input_and_refusals_are_told() {
     assert_eq!(lab.holds("poor"), Vec::<String>::new());
     let mut doctor = lab.command(&with_spec(&spec, &["doctor"]));
     doctor.env("AWS_ACCESS_KEY_ID", "denied");
-    said(&crate::support::answer(doctor).expect(3), &["ec2:TerminateInstances", "ec2:CreateTags"]);
+    said(&crate::support::answer(doctor).expect(3), &["ec2:CreateSecurityGroup", "policy operator"]);
 
     // Another account's region has nothing of ours; no key at all is said before anything is made.
     let mut elsewhere = lab.command(&["discover", "--cluster", "bad", "--region", "eu-west-1"]);

@@ -30,8 +30,7 @@ impl Ec2 {
             Err(error) => return vec![bad("credentials", &error)],
         };
         findings.extend(self.clock().await);
-        let (ground, image, quota, rights) =
-            tokio::join!(self.ground(), self.image_findings(), self.quota(), self.rights());
+        let (ground, image, quota) = tokio::join!(self.ground(), self.image_findings(), self.quota());
         findings.extend(image);
         match &ground {
             Ok(ground) => findings.extend(self.ground_findings(ground)),
@@ -39,8 +38,8 @@ impl Ec2 {
         }
         findings.push(self.key_finding(ground.as_ref().ok()));
         findings.push(quota);
-        findings.extend(rights);
         if let Ok(ground) = &ground {
+            findings.extend(self.rights(ground).await);
             findings.extend(self.may_launch(ground).await);
         }
         findings
@@ -171,26 +170,32 @@ impl Ec2 {
         }
     }
 
-    /// May this identity do what changes something? EC2 answers a dry run without doing it.
-    async fn rights(&self) -> Vec<Finding> {
+    /// May this identity do what changes something? EC2 answers a dry run without doing it. Each is asked as it will be
+    /// meant, tags and all: a narrow policy refuses any other. What needs a group or an instance of the cluster is asked
+    /// where there is one.
+    async fn rights(&self, ground: &Ground) -> Vec<Finding> {
         let Ok(clients) = self.clients().await else { return Vec::new() };
         let ec2 = &clients.ec2;
-        let group = self.group_names()[0].clone();
-        let probe = ("sg-00000000000000000", "i-00000000000000000");
-        let (make, tag, end, start) = tokio::join!(
-            ec2.create_security_group().group_name(group).description("a dry run").dry_run(true).send(),
-            ec2.create_tags().resources(probe.1).tags(any_tag()).dry_run(true).send(),
-            ec2.terminate_instances().instance_ids(probe.1).dry_run(true).send(),
-            ec2.start_instances().instance_ids(probe.1).dry_run(true).send(),
-        );
-        let mut findings = vec![
-            right("ec2:CreateSecurityGroup", make),
-            right("ec2:CreateTags", tag),
-            right("ec2:TerminateInstances", end),
-            right("ec2:StartInstances", start),
-        ];
-        let rules = ec2.authorize_security_group_ingress().group_id(probe.0).dry_run(true).send().await;
-        findings.push(right("ec2:AuthorizeSecurityGroupIngress", rules));
+        let [name, _] = self.group_names();
+        let vpc = &ground.subnets[0].vpc;
+        let make = self.group_request(ec2, &name, vpc).dry_run(true).send().await;
+        let mut findings = vec![right("ec2:CreateSecurityGroup", make)];
+        if let Some(group) = ground.groups.get(&name) {
+            let rule = ec2.authorize_security_group_ingress().group_id(&group.id).ip_protocol("tcp");
+            let rule = rule.from_port(8301).to_port(8301).cidr_ip("127.0.0.1/32").dry_run(true).send().await;
+            findings.push(right("ec2:AuthorizeSecurityGroupIngress", rule));
+        }
+        let ours = self.instances().await.unwrap_or_default();
+        if let Some(instance) = ours.iter().find(|instance| instance.is_ours() && instance.state.exists()) {
+            let (tag, end, start) = tokio::join!(
+                ec2.create_tags().resources(&instance.id).tags(any_tag()).dry_run(true).send(),
+                ec2.terminate_instances().instance_ids(&instance.id).dry_run(true).send(),
+                ec2.start_instances().instance_ids(&instance.id).dry_run(true).send(),
+            );
+            findings.push(right("ec2:CreateTags", tag));
+            findings.push(right("ec2:TerminateInstances", end));
+            findings.push(right("ec2:StartInstances", start));
+        }
         if self.spec.profile_of_instances == InstanceProfile::Made {
             // IAM has no dry runs: what can be asked is whether it may be looked at.
             findings.push(match self.identity().await {
@@ -227,7 +232,7 @@ fn any_tag() -> aws_sdk_ec2::types::Tag {
     aws_sdk_ec2::types::Tag::builder().key(crate::model::ec2::tag::CLUSTER).value("dry-run").build()
 }
 
-/// `DryRunOperation` says that it would have been done; that something is not there, that the right was.
+/// `DryRunOperation` says that it would have been done; that it is there already, that the right was.
 fn right<T, E, R>(action: &'static str, answer: Result<T, SdkError<E, R>>) -> Finding
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -237,12 +242,7 @@ where
     let Err(error) = answer else { return Finding::good(TOPIC, action) };
     match code(&error) {
         Some("DryRunOperation") => Finding::good(TOPIC, action),
-        Some(code) if code.ends_with(".NotFound") || code.ends_with(".Malformed") || code.ends_with(".Duplicate") => {
-            Finding::good(TOPIC, action)
-        }
-        Some("InvalidID" | "InvalidGroupId.Malformed" | "MissingParameter" | "VPCIdNotSpecified") => {
-            Finding::good(TOPIC, action)
-        }
+        Some(code) if code.ends_with(".Duplicate") => Finding::good(TOPIC, action),
         _ => bad(TOPIC, &refused(action, error)),
     }
 }

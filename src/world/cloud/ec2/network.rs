@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_ec2::operation::create_security_group::builders::CreateSecurityGroupFluentBuilder as CreateGroup;
 use aws_sdk_ec2::types as sdk;
 
 use super::client::{code, refused};
@@ -121,17 +122,16 @@ impl Ec2 {
         Some((group.name.clone(), group))
     }
 
-    pub(super) async fn create_group(&self, name: &str, vpc: &str) -> Result<(), CloudError> {
-        let clients = self.clients().await?;
-        let made = clients
-            .ec2
-            .create_security_group()
+    pub(super) fn group_request(&self, ec2: &aws_sdk_ec2::Client, name: &str, vpc: &str) -> CreateGroup {
+        ec2.create_security_group()
             .group_name(name)
             .vpc_id(vpc)
             .description(format!("Hosts of the cluster {}, made by clusterctl", self.cluster))
             .tag_specifications(self.made_tags(sdk::ResourceType::SecurityGroup, [(tag::NAME, name)]))
-            .send()
-            .await;
+    }
+
+    pub(super) async fn create_group(&self, name: &str, vpc: &str) -> Result<(), CloudError> {
+        let made = self.group_request(&self.clients().await?.ec2, name, vpc).send().await;
         match made {
             Ok(_) => Ok(()),
             // An earlier run, or another operator, was here first.
