@@ -20,8 +20,10 @@ pub struct PlanArgs {
 pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let session = Session::open(global, "plan")?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
-    let existing: Vec<Host> = existing?.into_iter().filter(|host| host.state.exists()).collect();
-    let missing = select::to_launch(&session.spec, &existing);
+    let listed = existing?;
+    // Those that are gone tell why one is missing.
+    let missing = select::to_launch(&session.spec, &listed);
+    let existing: Vec<Host> = listed.into_iter().filter(|host| host.state.exists()).collect();
     let launches: Vec<HostPlan> =
         missing.iter().map(|launch| planning::launched(&launch.name, launch.role, &launch.reason)).collect();
     let running: Vec<Host> = existing.iter().filter(|host| host.state.is_running()).cloned().collect();
@@ -31,7 +33,9 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
         .map(|outcome| planning::blocked(&outcome.host, outcome.role, failure::sentence(&outcome.result)))
         .collect();
     let mut notes = select::conflicts(&existing);
-    if !existing.iter().any(|host| host.role.is_server()) {
+    let is_new = |launch: &select::ToLaunch| !existing.iter().any(|host| host.name == launch.name);
+    let new_server = missing.iter().any(|launch| launch.role.is_server() && is_new(launch));
+    if new_server || !existing.iter().any(|host| host.role.is_server()) {
         // Their configuration holds the server's address, which nobody knows before it is launched.
         plans.extend(observed.iter().map(|on| planning::waiting(&on.host.name, on.host.role)));
         if !observed.is_empty() {
