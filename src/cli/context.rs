@@ -203,6 +203,13 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     }
     // Tags say which hosts are the cluster's, so that a region and a name are enough to find it.
     if let (Some(_), Some(cluster)) = (&global.region, &global.cluster) {
+        // But not to say what it should be: with the defaults in its place the rule that lets people log in would go.
+        if matches!(verb, "up" | "plan" | "join-node") {
+            bail!(crate::cli::Usage(format!(
+                "`clusterctl {verb}` needs the spec of {cluster}, since a name and a region do not say how it should be: \
+                 name the file with `-f FILE`"
+            )));
+        }
         return Ok(Spec::ec2(cluster.clone()));
     }
     if paths.sandbox_cluster(&name).exists() {

@@ -54,7 +54,10 @@ pub async fn run(global: Global, args: JoinNodeArgs) -> Result<u8> {
         bail!("no server of {} runs, so there is nothing to join: run `clusterctl up` first", session.spec.cluster);
     }
     let (existing, new) = wanted(&session, &all, &args);
-    if !converge::ready(&session, &new, Vec::new()).await? {
+    // What is mended around them is agreed to as well.
+    let mends = session.asks_before_changes() && !new.is_empty();
+    let resources = if mends { session.cloud.survey().await? } else { Vec::new() };
+    if !converge::ready(&session, &new, resources).await? {
         return Ok(exit::FAILED);
     }
     let (adopted, mut failed) = adopt(session.cloud.as_ref(), &existing, &session.limits, &session.events).await;

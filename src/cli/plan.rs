@@ -35,7 +35,9 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let conflicts = select::conflicts(&existing);
     let refused = !conflicts.is_empty();
     let mut notes = conflicts;
-    if !existing.iter().any(|host| host.role.is_server()) {
+    let is_new = |launch: &select::ToLaunch| !existing.iter().any(|host| host.name == launch.name);
+    let new_server = missing.iter().any(|launch| launch.role.is_server() && is_new(launch));
+    if new_server || !existing.iter().any(|host| host.role.is_server()) {
         // Their configuration holds the server's address, which nobody knows before it is launched.
         plans.extend(observed.iter().map(|on| planning::waiting(&on.host.name, on.host.role)));
         if !observed.is_empty() {

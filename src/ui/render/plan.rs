@@ -142,6 +142,9 @@ fn summary(plan: &Plan) -> String {
     let launches = plan.hosts.iter().filter(|h| h.launch.is_some()).count();
     let blocked = plan.hosts.iter().filter(|h| h.blocked.is_some()).count();
     let mut parts = Vec::new();
+    if !plan.resources.is_empty() {
+        parts.push(format!("{} around them", count(plan.resources.len(), "change")));
+    }
     for (n, what) in [(launches, "to launch"), (changes, "to change")] {
         if n > 0 {
             parts.push(format!("{n} {what}"));

@@ -53,7 +53,7 @@ impl Ec2 {
         let ground = self.ground().await?;
         let [all, _] = self.group_names();
         if let Some(group) = ground.groups.get(&all).filter(|_| instance.vpc.as_ref() == Some(&ground.subnets[0].vpc)) {
-            self.add_group(&instance, &group.id).await?;
+            self.add_groups(&instance, vec![group.id.clone()]).await?;
         }
         self.host_of(&self.instance(&instance.id).await?)
     }
@@ -88,11 +88,13 @@ impl Ec2 {
         })
     }
 
-    async fn add_group(&self, instance: &Instance, group: &str) -> Result<(), CloudError> {
-        if instance.groups.iter().any(|id| id == group) {
+    /// Adds those of the groups, by id, that it has not.
+    pub(super) async fn add_groups(&self, instance: &Instance, mut groups: Vec<String>) -> Result<(), CloudError> {
+        groups.retain(|id| !instance.groups.contains(id));
+        if groups.is_empty() {
             return Ok(());
         }
-        let groups = instance.groups.iter().cloned().chain([group.to_owned()]).collect();
+        let groups = instance.groups.iter().cloned().chain(groups).collect();
         let call = self.clients().await?.ec2.modify_instance_attribute().instance_id(&instance.id);
         let added = call.set_groups(Some(groups)).send().await;
         added.map(drop).map_err(|error| refused("ec2:ModifyInstanceAttribute", error))

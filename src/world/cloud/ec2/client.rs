@@ -3,12 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
-use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpClient, SharedInterceptor};
+use aws_sdk_ec2::config::{
+    ConfigBag, Intercept, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient, SharedInterceptor,
+};
 use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::operation::run_instances::RunInstancesError;
 use aws_smithy_http_client::tls;
@@ -58,7 +63,10 @@ impl Clients {
         if let Some(region) = &spec.region {
             loader = loader.region(Region::new(region.clone()));
         }
-        let config = loader.load().await;
+        let mut config = loader.load().await;
+        if let Some(profile) = &spec.profile {
+            config = of_profile(&config, profile);
+        }
         let Some(region) = config.region().map(ToString::to_string) else {
             return Err(CloudError::Unfit {
                 missing: "no AWS region is named".to_owned(),
@@ -95,6 +103,19 @@ impl Clients {
             watcher,
         }
     }
+}
+
+/// The configuration with the named profile's credentials first. The SDK's chain asks the environment before it, so
+/// that keys left there would act on another account than the one that was named; AWS' own tools do as here. A profile
+/// that holds no credentials leaves the rest of the chain.
+fn of_profile(config: &SdkConfig, profile: &str) -> SdkConfig {
+    let http = ProviderConfig::without_region().with_region(config.region().cloned()).with_http_client(http_client());
+    let named = ProfileFileCredentialsProvider::builder().configure(&http).profile_name(profile).build();
+    let mut chain = CredentialsProviderChain::first_try("NamedProfile", named);
+    if let Some(rest) = config.credentials_provider() {
+        chain = chain.or_else("Default", rest);
+    }
+    config.to_builder().credentials_provider(SharedCredentialsProvider::new(chain)).build()
 }
 
 /// TLS by rustls, with the roots that the machine trusts, through the proxy that the environment names.
@@ -194,10 +215,13 @@ impl Intercept for Watcher {
         let date = context.response().and_then(|response| response.headers().get("date")).map(str::to_owned);
         let mut seen = self.seen();
         seen.date = date.or(seen.date.take());
+        let error = context.output_or_error().and_then(Result::err);
+        let sent = error.is_none_or(|error| error.is_connector_error() || error.is_timeout_error());
         let again = match status {
             Some(503 | 429) => Some("is throttled"),
             Some(500..) => Some("failed on AWS' side"),
-            None => Some("got no answer"),
+            // Without credentials nothing was sent that could be answered.
+            None if sent => Some("got no answer"),
             _ => None,
         };
         tracing::debug!(call, status, "attempt");
@@ -223,15 +247,24 @@ where
     let (code, message) = match &error {
         SdkError::ServiceError(context) => {
             let code = context.err().code().map(str::to_owned);
-            let said = context.err().message().unwrap_or("it said no more").to_owned();
-            let message = match &code {
-                Some(code) => format!("{code}: {said}"),
-                None => said,
+            let said = context.err().message().map(str::to_owned);
+            let message = match (&code, said) {
+                (Some(code), said) => format!("{code}: {}", said.as_deref().unwrap_or("it said no more")),
+                (None, Some(said)) => said,
+                // Not what the service answers: a proxy's page, or a body that cannot be read.
+                (None, None) => format!("the answer is not understood: {}", DisplayErrorContext(context.err())),
             };
             (code, message)
         }
         SdkError::TimeoutError(_) => (None, format!("no answer within {} s", CALL.as_secs())),
-        SdkError::DispatchFailure(failure) => (None, dispatch(failure)),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error().and_then(|e| without_credentials(e)) {
+            Some(message) => {
+                let cure = "name a profile that has them (`--profile`, `profile` in [ec2]; `aws sso login` for one of SSO), or \
+                            set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` tells whether they do";
+                return CloudError::Api { action, code: None, message, cure: Some(cure.to_owned()) };
+            }
+            None => (None, dispatch(failure)),
+        },
         // An answer that is none: a proxy's page, a half-sent body.
         other => (None, format!("{}", DisplayErrorContext(other))),
     };
@@ -244,6 +277,20 @@ where
         ),
     };
     CloudError::Api { action, code, message, cure }
+}
+
+/// What is wrong with the credentials, where a call failed for want of them.
+fn without_credentials(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes.iter().any(|cause| cause.contains("credential") || cause.contains("ProfileFile provider")).then(|| {
+        let said = causes.iter().find(|cause| cause.contains(": ")).or(causes.last()).cloned().unwrap_or_default();
+        format!("no credentials: {said}")
+    })
 }
 
 fn dispatch(failure: &aws_smithy_runtime_api::client::result::DispatchFailure) -> String {
@@ -259,9 +306,6 @@ fn dispatch(failure: &aws_smithy_runtime_api::client::result::DispatchFailure) -
             text
         },
     );
-    if cause.contains("credential") || cause.contains("no providers in chain") {
-        return format!("no credentials: {cause}");
-    }
     format!("cannot reach AWS: {cause}")
 }
 

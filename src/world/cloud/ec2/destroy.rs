@@ -10,7 +10,7 @@ use super::Ec2;
 use super::client::{code, refused};
 use super::instance::Instance;
 use super::network::Group;
-use crate::model::ec2::{InstanceProfile, tag};
+use crate::model::ec2::{InstanceProfile, Peer, tag};
 use crate::model::event::{Doing, Events};
 use crate::model::name::HostName;
 use crate::world::cloud::{CloudError, Removed};
@@ -137,10 +137,12 @@ impl Ec2 {
         call.send().await.map(drop).map_err(|error| refused("ec2:DeleteTags", error))
     }
 
-    async fn remove_groups(&self, groups: &[Group], removed: &mut Removed) -> Result<(), CloudError> {
+    pub(super) async fn remove_groups(&self, groups: &[Group], removed: &mut Removed) -> Result<(), CloudError> {
         // They speak of one another in their rules, and a group that is spoken of cannot go.
         for group in groups {
-            self.revoke(&group.id, &group.rules).await?;
+            let of_groups: Vec<_> =
+                group.rules.iter().filter(|rule| matches!(rule.peer, Peer::Group(_))).cloned().collect();
+            self.revoke(&group.id, &of_groups).await?;
         }
         let deadline = Instant::now() + RELEASE;
         for group in groups {

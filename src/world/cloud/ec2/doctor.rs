@@ -220,6 +220,7 @@ impl Ec2 {
             profile: self.profile_name().await.ok()?,
             image,
             server_image,
+            led: true,
         };
         let name = HostName::new(format!("{}-node-1", self.cluster)).ok()?;
         let launch = Launch { name, role: Role::Node };

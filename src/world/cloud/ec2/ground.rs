@@ -30,17 +30,30 @@ pub struct Ground {
     pub identity: Option<Identity>,
     /// The first server, where it runs without the leader's tag and no other server has it.
     pub untagged: Option<Instance>,
+    /// The cluster's, but for those that are gone.
+    pub instances: Vec<Instance>,
 }
 
 /// One thing to make or mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     MakeGroup(String),
-    Allow { group: String, rules: Vec<Ingress> },
-    Forbid { group: String, rules: Vec<Ingress> },
+    Allow {
+        group: String,
+        rules: Vec<Ingress>,
+    },
+    Forbid {
+        group: String,
+        rules: Vec<Ingress>,
+    },
     ImportKey,
     Identity(Part),
     TagLeader(Instance),
+    /// Somebody took one of the cluster's groups from the instance.
+    GiveGroups {
+        instance: Instance,
+        groups: Vec<String>,
+    },
 }
 
 impl Step {
@@ -59,6 +72,8 @@ pub struct Footing {
     pub profile: Option<String>,
     pub image: ImageFacts,
     pub server_image: ImageFacts,
+    /// Somebody has the leader's tag already.
+    pub led: bool,
 }
 
 impl Ec2 {
@@ -78,8 +93,10 @@ impl Ec2 {
         let (network, key_pair, identity, instances) =
             tokio::join!(network, self.key_pair(), identity, self.instances());
         let (subnets, groups) = network?;
-        let untagged = untagged(instances?);
-        Ok(Ground { subnets, groups, key_pair: key_pair?, identity: identity?, untagged })
+        let instances = instances?;
+        let untagged = untagged(&instances);
+        let instances = instances.into_iter().filter(|instance| instance.state.exists()).collect();
+        Ok(Ground { subnets, groups, key_pair: key_pair?, identity: identity?, untagged, instances })
     }
 
     fn steps(&self, ground: &Ground) -> Result<Vec<Step>, CloudError> {
@@ -125,7 +142,26 @@ impl Ec2 {
         let parts = ground.identity.as_ref().map(Identity::missing).unwrap_or_default();
         steps.extend(parts.into_iter().map(Step::Identity));
         steps.extend(ground.untagged.clone().map(Step::TagLeader));
+        steps.extend(ground.instances.iter().filter_map(|instance| {
+            let groups = self.lacking(instance, ground);
+            (!groups.is_empty()).then(|| Step::GiveGroups { instance: instance.clone(), groups })
+        }));
         Ok(steps)
+    }
+
+    /// The cluster's groups, by name, that an instance of its VPC should have and has not.
+    fn lacking(&self, instance: &Instance, ground: &Ground) -> Vec<String> {
+        if instance.vpc.as_ref() != Some(&ground.subnets[0].vpc) {
+            return Vec::new();
+        }
+        let [all, server] = self.group_names();
+        let own = if instance.role().is_server() { vec![all, server] } else { vec![all] };
+        let has = |name: &String| match ground.groups.get(name) {
+            Some(group) => instance.groups.contains(&group.id),
+            // It is made first; the next look tells.
+            None => true,
+        };
+        own.into_iter().filter(|name| !has(name)).collect()
     }
 
     pub(super) async fn survey_ground(&self) -> Result<Vec<ResourceStep>, CloudError> {
@@ -161,8 +197,12 @@ impl Ec2 {
                 (format!("put the role into the instance profile {identity}"), "it is not in it".to_owned())
             }
             Step::TagLeader(server) => {
-                (format!("tag {} {}=True", server.id, tag::LEADER), "no server of the cluster has the tag".to_owned())
+                (format!("tag {} {}=True", server.id, tag::LEADER), "nobody of the cluster has the tag".to_owned())
             }
+            Step::GiveGroups { instance, groups } => (
+                format!("give {} the security group {}", called(instance), groups.join(" and ")),
+                "the host has it no longer".to_owned(),
+            ),
         };
         ResourceStep { what, reason: Reason(reason) }
     }
@@ -212,6 +252,10 @@ impl Ec2 {
             Step::ImportKey => self.import_key_pair().await,
             Step::Identity(part) => self.make_identity(*part).await,
             Step::TagLeader(server) => self.tag(&server.id, &[(tag::LEADER, "True")]).await,
+            Step::GiveGroups { instance, groups } => {
+                let ids = groups.iter().filter_map(|name| ground.groups.get(name)).map(|group| group.id.clone());
+                self.add_groups(instance, ids.collect()).await
+            }
         }
     }
 
@@ -241,6 +285,7 @@ impl Ec2 {
             profile: self.profile_name().await?,
             image,
             server_image,
+            led: has_leader(&ground.instances),
         })
     }
 
@@ -265,15 +310,23 @@ impl Ec2 {
     }
 }
 
-/// The server that `launch` gives the leader's tag to, if it has lost it and nobody else has it.
-fn untagged(instances: Vec<Instance>) -> Option<Instance> {
-    let mut servers: Vec<Instance> =
-        instances.into_iter().filter(|i| i.state.exists() && i.role().is_server()).collect();
-    if servers.iter().any(|server| discover::leads(&server.tags)) {
+/// The server that `launch` gives the leader's tag to, if it has lost it and nobody else has it: whom somebody tagged
+/// by hand, a node too, leads, and a second one would be one too many.
+fn untagged(instances: &[Instance]) -> Option<Instance> {
+    if has_leader(instances) {
         return None;
     }
-    servers.retain(|server| server.host_name().is_some_and(|name| ordinal(&name) == 1));
-    servers.pop()
+    let mut servers = instances.iter().filter(|i| i.state.exists() && i.role().is_server());
+    servers.rfind(|server| server.host_name().is_some_and(|name| ordinal(&name) == 1)).cloned()
+}
+
+/// Does one that exists carry the leader's tag?
+fn has_leader(instances: &[Instance]) -> bool {
+    instances.iter().any(|instance| instance.state.exists() && discover::leads(&instance.tags))
+}
+
+fn called(instance: &Instance) -> String {
+    instance.host_name().map_or_else(|| instance.id.clone(), |name| name.to_string())
 }
 
 /// The rule as people know its groups.

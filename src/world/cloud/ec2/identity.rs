@@ -65,7 +65,8 @@ impl Ec2 {
     pub(super) async fn identity(&self) -> Result<Identity, CloudError> {
         let name = self.identity_name().await?;
         let (role, policy, profile) = tokio::join!(self.role(&name), self.role_policy(&name), self.profile(&name));
-        let (profile, attached) = profile?.map_or((None, false), |(ours, attached)| (Some(ours), attached));
+        let (profile, roles) = profile?.map_or((None, Vec::new()), |(ours, roles)| (Some(ours), roles));
+        let attached = roles.contains(&name);
         let identity = Identity { role: role?, policy: policy?, profile, attached };
         for (kind, found) in [("role", identity.role), ("instance profile", identity.profile)] {
             if found == Some(Ours(false)) {
@@ -74,6 +75,16 @@ impl Ec2 {
                     cure: "delete it, or name a profile of your own as `instance_profile` in [ec2]".to_owned(),
                 });
             }
+        }
+        // It holds one role, so that ours has no room beside it.
+        if let Some(other) = roles.iter().find(|role| **role != name) {
+            return Err(CloudError::Unfit {
+                missing: format!("the instance profile {name} holds another role, {other}"),
+                cure: format!(
+                    "take it out: `aws iam remove-role-from-instance-profile --instance-profile-name {name} --role-name \
+                     {other}`; or name a profile of your own as `instance_profile` in [ec2]"
+                ),
+            });
         }
         Ok(identity)
     }
@@ -100,12 +111,12 @@ impl Ec2 {
         }
     }
 
-    /// The profile, and whether the role is in it.
-    async fn profile(&self, name: &str) -> Result<Option<(Ours, bool)>, CloudError> {
+    /// The profile, and the names of the roles in it.
+    async fn profile(&self, name: &str) -> Result<Option<(Ours, Vec<String>)>, CloudError> {
         match self.clients().await?.iam.get_instance_profile().instance_profile_name(name).send().await {
             Ok(answer) => Ok(answer.instance_profile().map(|profile| {
-                let attached = profile.roles().iter().any(|role| role.role_name() == name);
-                (self.owns(profile.tags()), attached)
+                let roles = profile.roles().iter().map(|role| role.role_name().to_owned()).collect();
+                (self.owns(profile.tags()), roles)
             })),
             Err(error) if code(&error) == Some("NoSuchEntity") => Ok(None),
             Err(error) => Err(refused("iam:GetInstanceProfile", error)),
@@ -170,8 +181,8 @@ impl Ec2 {
         let iam = &self.clients().await?.iam;
         let mut removed = Vec::new();
         let gone = |code: Option<&str>| code == Some("NoSuchEntity");
-        if let Some((Ours(true), attached)) = self.profile(&name).await? {
-            if attached {
+        if let Some((Ours(true), roles)) = self.profile(&name).await? {
+            if roles.contains(&name) {
                 let out = iam.remove_role_from_instance_profile().instance_profile_name(&name).role_name(&name);
                 match out.send().await {
                     Err(error) if !gone(code(&error)) => {

@@ -185,7 +185,7 @@ impl Ec2 {
                     .build(),
             )
             .block_device_mappings(self.root_volume(&image.root_device))
-            .tag_specifications(self.instance_tags(launch, ordinal, generation, image.name.as_deref()))
+            .tag_specifications(self.instance_tags(launch, ordinal, generation, image.name.as_deref(), footing.led))
             .tag_specifications(self.made_tags(sdk::ResourceType::Volume, [(tag::NAME, launch.name.as_str())]));
         let profile = footing.profile.as_ref();
         let request = request.set_iam_instance_profile(
@@ -213,6 +213,7 @@ impl Ec2 {
         ordinal: u32,
         generation: u32,
         image: Option<&str>,
+        led: bool,
     ) -> sdk::TagSpecification {
         let generation = generation.to_string();
         let user = self.login_user(image);
@@ -224,7 +225,7 @@ impl Ec2 {
             (tag::USER, user.as_str()),
         ];
         // One leader, however many servers: two would be none that anybody could name.
-        if launch.role.is_server() && ordinal == 1 {
+        if launch.role.is_server() && ordinal == 1 && !led {
             tags.push((tag::LEADER, "True"));
         }
         self.made_tags(sdk::ResourceType::Instance, tags)

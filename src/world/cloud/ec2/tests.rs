@@ -107,6 +107,7 @@ fn footing() -> Footing {
         profile: Some("clusterctl-shop-us-east-1".to_owned()),
         server_image: image.clone(),
         image,
+        led: false,
     }
 }
 
@@ -181,6 +182,35 @@ async fn a_node_follows_its_ordinal_and_never_leads() {
     assert_eq!(get("IamInstanceProfile.Name"), None);
     assert_eq!(get("InstanceMarketOptions.MarketType"), Some("spot"));
     assert!(!tags_of(&calls[0], "instance").contains_key(tag::LEADER));
+}
+
+#[tokio::test]
+async fn where_somebody_leads_a_new_first_server_does_not() {
+    let (cloud, replay) = ec2(|_| (), &[made()]);
+    let footing = Footing { led: true, ..footing() };
+    cloud.run(&launch("shop-server-1", Role::Server), &[], &footing).await.unwrap();
+    assert!(!tags_of(&asked(&replay)[0], "instance").contains_key(tag::LEADER));
+}
+
+#[tokio::test]
+async fn only_rules_that_speak_of_groups_are_taken_away_before_a_group_goes() {
+    let group = "<item><groupId>sg-1</groupId><groupName>clusterctl-shop</groupName><ipPermissions>\
+                 <item><ipProtocol>icmp</ipProtocol><fromPort>-1</fromPort><toPort>-1</toPort>\
+                 <ipRanges><item><cidrIp>10.0.0.0/8</cidrIp></item></ipRanges></item>\
+                 <item><ipProtocol>tcp</ipProtocol><fromPort>8301</fromPort><toPort>8301</toPort>\
+                 <groups><item><groupId>sg-1</groupId></item></groups></item>\
+                 </ipPermissions></item>";
+    let groups = format!(
+        "<DescribeSecurityGroupsResponse><securityGroupInfo>{group}</securityGroupInfo></DescribeSecurityGroupsResponse>"
+    );
+    let done = |name: &str| (200, format!("<{name}Response><return>true</return></{name}Response>"));
+    let answers = [(200, groups), done("RevokeSecurityGroupIngress"), done("DeleteSecurityGroup")];
+    let (cloud, replay) = ec2(|_| (), &answers);
+    let groups = cloud.all_groups().await.unwrap();
+    cloud.remove_groups(&groups, &mut Removed::default()).await.unwrap();
+    let revoked = &asked(&replay)[1];
+    assert_eq!(revoked["IpPermissions.1.Groups.1.GroupId"], "sg-1");
+    assert!(!revoked.contains_key("IpPermissions.2.IpProtocol"), "EC2 refuses ports for ICMP: {revoked:?}");
 }
 
 #[tokio::test]
