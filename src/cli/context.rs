@@ -116,7 +116,7 @@ impl Session {
         // Whoever trusts the first key shown need not wait for the console to confirm it.
         let limit = if self.global.accept_new_host_keys { Duration::ZERO } else { limit };
         let (cloud, connector) = (self.cloud.as_ref(), self.connector.as_ref());
-        engine::host_keys::learn(hosts, cloud, connector, limit, &self.events).await
+        engine::host_keys::learn(hosts, cloud, connector, limit, &self.cancel, &self.events).await
     }
 
     /// A command's answer on stdout; progress ends first.

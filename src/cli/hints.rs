@@ -25,5 +25,8 @@ pub fn code(error: &Error) -> u8 {
     if matches!(artifact, Some(ArtifactError::Cancelled { .. })) {
         return exit::INTERRUPTED;
     }
+    if matches!(error.downcast_ref(), Some(CloudError::Cancelled)) {
+        return exit::INTERRUPTED;
+    }
     if error.is::<Usage>() || error.is::<SpecErrors>() { exit::USAGE } else { exit::FAILED }
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::failure::at_host;
 use crate::core::ec2::console;
@@ -23,13 +24,22 @@ pub async fn learn(
     cloud: &dyn Cloud,
     connector: &dyn Connector,
     limit: Duration,
+    cancel: &CancellationToken,
     events: &Events,
 ) -> Vec<Host> {
     if !cloud.console_has_host_keys() {
         return hosts;
     }
     let deadline = Instant::now() + limit;
-    join_all(hosts.into_iter().map(|host| one(host, cloud, connector, deadline, events))).await
+    let learned = hosts.into_iter().map(|host| async move {
+        // Whoever is interrupted connects to nothing any more.
+        let without = host.clone();
+        tokio::select! {
+            () = cancel.cancelled() => without,
+            host = one(host, cloud, connector, deadline, events) => host,
+        }
+    });
+    join_all(learned).await
 }
 
 async fn one(mut host: Host, cloud: &dyn Cloud, connector: &dyn Connector, deadline: Instant, events: &Events) -> Host {

@@ -42,7 +42,13 @@ pub(super) const CURES: &[(&[&str], &str, &str)] = &[
         "the session has ended: log in again (`aws sso login`, or new AWS_SESSION_TOKEN), and run the command again",
     ),
     (
-        &["RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"],
+        &["RequestExpired"],
+        "",
+        "either the session has ended (log in again: `aws sso login`, or a new AWS_SESSION_TOKEN), or this machine's clock is \
+         more than 5 minutes off (`timedatectl set-ntp true`)",
+    ),
+    (
+        &["RequestTimeTooSkewed", "RequestInTheFuture"],
         "",
         "AWS takes requests that are at most 5 minutes old: set this machine's clock (`timedatectl set-ntp true`)",
     ),

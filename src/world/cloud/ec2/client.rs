@@ -9,7 +9,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ec2::config::interceptors::FinalizerInterceptorContextRef;
+use aws_sdk_ec2::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
 use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_ec2::config::{
     ConfigBag, Intercept, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient, SharedInterceptor,
@@ -21,6 +21,8 @@ use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::orchestrator::{Metadata, OrchestratorError};
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_types::error::display::DisplayErrorContext;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::core::ec2::cure;
 use crate::model::ec2::Ec2Spec;
@@ -49,7 +51,7 @@ pub struct Clients {
 
 impl Clients {
     /// Finds the region and the credentials' source; no service is asked yet.
-    pub async fn open(spec: &Ec2Spec, events: &Events) -> Result<Self, CloudError> {
+    pub async fn open(spec: &Ec2Spec, events: &Events, cancel: &CancellationToken) -> Result<Self, CloudError> {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(http_client())
             .retry_config(retries())
@@ -73,11 +75,11 @@ impl Clients {
                 cure: "set `region` in [ec2], AWS_REGION, or `region` in the profile of ~/.aws/config".to_owned(),
             });
         };
-        Ok(Self::of(&config, region, events))
+        Ok(Self::of(&config, region, events, cancel))
     }
 
-    pub fn of(config: &SdkConfig, region: String, events: &Events) -> Self {
-        let watcher = Watcher { events: events.clone(), seen: Arc::default() };
+    pub fn of(config: &SdkConfig, region: String, events: &Events, cancel: &CancellationToken) -> Self {
+        let watcher = Watcher { events: events.clone(), cancel: cancel.clone(), seen: Arc::default() };
         let watch = || SharedInterceptor::new(watcher.clone());
         Self {
             ec2: aws_sdk_ec2::Client::from_conf(
@@ -174,6 +176,7 @@ impl ClassifyRetry for NoRoom {
 #[derive(Debug, Clone)]
 pub struct Watcher {
     events: Events,
+    cancel: CancellationToken,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -199,6 +202,16 @@ impl Watcher {
 impl Intercept for Watcher {
     fn name(&self) -> &'static str {
         "clusterctl-watcher"
+    }
+
+    /// After an interrupt nothing more is asked, nor asked again.
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), aws_sdk_ec2::error::BoxError> {
+        if self.cancel.is_cancelled() { Err(Box::new(Interrupted)) } else { Ok(()) }
     }
 
     fn read_after_attempt(
@@ -236,13 +249,24 @@ impl Intercept for Watcher {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("the run was interrupted")]
+struct Interrupted;
+
+fn is_interrupt(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<Interrupted>() || error.source().is_some_and(is_interrupt)
+}
+
 /// The error of one call. `action` is what IAM calls it: `ec2:RunInstances`.
 pub fn refused<E, R>(action: &'static str, error: aws_sdk_ec2::error::SdkError<E, R>) -> CloudError
 where
     E: aws_sdk_ec2::error::ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
+    R: std::fmt::Debug + 'static,
 {
     use aws_sdk_ec2::error::SdkError;
+    if is_interrupt(&error) {
+        return CloudError::Cancelled;
+    }
     let (service, operation) = action.split_once(':').unwrap_or(("", action));
     let (code, message) = match &error {
         SdkError::ServiceError(context) => {

@@ -32,9 +32,19 @@ impl Ec2 {
             removed.kept.extend(self.keep_volumes(&ours).await?);
         }
         self.end_and_wait(&ours, &mut removed, events).await?;
-        let groups = self.all_groups().await?;
+        let mut groups = self.all_groups().await?;
         for instance in &joined {
-            self.release(instance, &groups).await?;
+            if self.release(instance, &groups).await? {
+                let held: Vec<Group>;
+                (held, groups) = groups.into_iter().partition(|group| instance.groups.contains(&group.id));
+                let kept = |group: &Group| {
+                    format!("security group {} ({}), the only one that {} has", group.name, group.id, name(instance))
+                };
+                for group in &held {
+                    self.unlink(group).await?;
+                }
+                removed.kept.extend(held.iter().map(kept));
+            }
             removed
                 .kept
                 .push(format!("{} (it joined and is not clusterctl's: only its tags were taken away)", name(instance)));
@@ -122,27 +132,34 @@ impl Ec2 {
     }
 
     /// A machine that joined leaves the cluster: without the cluster's groups and tags.
-    async fn release(&self, instance: &Instance, groups: &[Group]) -> Result<(), CloudError> {
+    /// `true`: it has no other groups, and keeps them.
+    async fn release(&self, instance: &Instance, groups: &[Group]) -> Result<bool, CloudError> {
         let clients = self.clients().await?;
         let others: Vec<String> =
             instance.groups.iter().filter(|id| !groups.iter().any(|group| group.id == **id)).cloned().collect();
         // An instance has at least one group: where only ours is left, it stays, and the group with it.
-        if others.len() < instance.groups.len() && !others.is_empty() {
+        let held = others.is_empty() && !instance.groups.is_empty();
+        if others.len() < instance.groups.len() && !held {
             let call = clients.ec2.modify_instance_attribute().instance_id(&instance.id).set_groups(Some(others));
             call.send().await.map_err(|error| refused("ec2:ModifyInstanceAttribute", error))?;
         }
         let ours = [tag::CLUSTER, tag::ROLE, tag::HOST, tag::ORIGIN, tag::HOST_KEY];
         let tags = ours.iter().map(|key| sdk::Tag::builder().key(*key).build()).collect();
         let call = clients.ec2.delete_tags().resources(&instance.id).set_tags(Some(tags));
-        call.send().await.map(drop).map_err(|error| refused("ec2:DeleteTags", error))
+        call.send().await.map_err(|error| refused("ec2:DeleteTags", error))?;
+        Ok(held)
+    }
+
+    /// Takes away the rules that speak of groups. Others go with their group.
+    async fn unlink(&self, group: &Group) -> Result<(), CloudError> {
+        let of_groups: Vec<_> = group.rules.iter().filter(|r| matches!(r.peer, Peer::Group(_))).cloned().collect();
+        self.revoke(&group.id, &of_groups).await
     }
 
     pub(super) async fn remove_groups(&self, groups: &[Group], removed: &mut Removed) -> Result<(), CloudError> {
         // They speak of one another in their rules, and a group that is spoken of cannot go.
         for group in groups {
-            let of_groups: Vec<_> =
-                group.rules.iter().filter(|rule| matches!(rule.peer, Peer::Group(_))).cloned().collect();
-            self.revoke(&group.id, &of_groups).await?;
+            self.unlink(group).await?;
         }
         let deadline = Instant::now() + RELEASE;
         for group in groups {

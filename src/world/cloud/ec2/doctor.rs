@@ -237,7 +237,7 @@ fn any_tag() -> aws_sdk_ec2::types::Tag {
 fn right<T, E, R>(action: &'static str, answer: Result<T, SdkError<E, R>>) -> Finding
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
+    R: std::fmt::Debug + 'static,
 {
     const TOPIC: &str = "permission";
     let Err(error) = answer else { return Finding::good(TOPIC, action) };

@@ -74,7 +74,7 @@ impl Ec2 {
 
     async fn clients(&self) -> Result<&Clients, CloudError> {
         // What is wrong with the credentials is found out once, and not again for each call.
-        let opened = self.clients.get_or_init(|| Clients::open(&self.spec, &self.events)).await;
+        let opened = self.clients.get_or_init(|| Clients::open(&self.spec, &self.events, &self.cancel)).await;
         opened.as_ref().map_err(CloudError::again)
     }
 

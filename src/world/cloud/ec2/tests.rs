@@ -66,8 +66,10 @@ fn ec2(change: impl FnOnce(&mut Ec2Spec), answers: &[(u16, String)]) -> (Ec2, Re
     spec.ssh.key = Some(PathBuf::from("/nowhere"));
     let mut wanted = Ec2Spec { region: Some("us-east-1".to_owned()), ..Ec2Spec::default() };
     change(&mut wanted);
-    let mut cloud = Ec2::new(&spec, &wanted, PathBuf::from("/nowhere"), Events::silent(), CancellationToken::new());
-    cloud.clients = OnceCell::new_with(Some(Ok(Clients::of(&config, "us-east-1".to_owned(), &Events::silent()))));
+    let cancel = CancellationToken::new();
+    let mut cloud = Ec2::new(&spec, &wanted, PathBuf::from("/nowhere"), Events::silent(), cancel.clone());
+    let clients = Clients::of(&config, "us-east-1".to_owned(), &Events::silent(), &cancel);
+    cloud.clients = OnceCell::new_with(Some(Ok(clients)));
     (cloud, replay)
 }
 
@@ -269,6 +271,15 @@ async fn all_pages_are_read_and_throttling_is_borne() {
     assert_eq!(calls[0]["Filter.1.Value.1"], "shop");
     assert!(!calls[0].contains_key("NextToken"));
     assert_eq!((calls[1]["NextToken"].as_str(), calls[2]["NextToken"].as_str()), ("more", "more"));
+}
+
+#[tokio::test]
+async fn after_an_interrupt_nothing_more_is_asked() {
+    let (cloud, replay) = ec2(|_| (), &[page(INSTANCE, None)]);
+    cloud.cancel.cancel();
+    let refused = cloud.list().await.unwrap_err();
+    assert!(matches!(refused, CloudError::Cancelled), "{refused:?}");
+    assert!(asked(&replay).is_empty());
 }
 
 #[tokio::test]
