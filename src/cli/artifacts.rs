@@ -80,7 +80,7 @@ pub async fn run(global: Global, verb: ArtifactsVerb) -> Result<u8> {
             let removed = cache.prune(&keep)?;
             let lines: Vec<String> =
                 removed.iter().map(|pruned| format!("{pruned} ({})", words::bytes(pruned.bytes))).collect();
-            ui.show(&Listing { document: "removed", lines: &lines }, &ui.view())?;
+            ui.show(&Listing { document: "removed", lines: &lines, kept: &[] }, &ui.view())?;
             Ok(exit::OK)
         }
     }

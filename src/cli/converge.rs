@@ -132,6 +132,8 @@ pub async fn ready(session: &Session, missing: &[ToLaunch], resources: Vec<Resou
 /// `hosts` too, which are those to converge.
 pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Run) -> Result<u8> {
     let Run { begun, rehash, agreed, mut failed } = run;
+    let lost: Vec<String> =
+        failed.iter().filter(|outcome| outcome.role.is_server()).map(|outcome| outcome.host.to_string()).collect();
     let converging: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
     let servers = all.iter().filter(|host| host.role.is_server() && host.state.is_running());
     let asked: Vec<Host> = servers.filter(|server| !converging.contains(&server.name)).cloned().collect();
@@ -140,7 +142,16 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
     failed.extend(unreached);
 
     let asking = session.asks_before_changes();
-    let mut planned = plan(session, all, &observed, asking || session.global.verbose > 0).await?;
+    let mut planned = if lost.is_empty() {
+        plan(session, all, &observed, asking || session.global.verbose > 0).await?
+    } else {
+        // Without it in their configuration the others would restart, all at once, as a cluster of fewer servers.
+        let why = format!(
+            "{} did not come up, and every host's configuration names all servers: nothing is changed here until it does",
+            lost.join(", ")
+        );
+        observed.iter().map(|on| Planned::blocked(on, &why)).collect()
+    };
     planned.retain(|planned| converging.contains(&planned.plan.host));
     let plans = planned.iter().map(|planned| &planned.plan).filter(|plan| !agreed.contains(&plan.host));
     let shown = whole(Vec::new(), Vec::new(), plans.cloned().collect(), Vec::new());

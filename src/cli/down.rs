@@ -42,7 +42,7 @@ async fn remove(session: &Session, args: &DownArgs) -> Result<u8> {
     }
     let mut lines: Vec<String> = removed.hosts.iter().map(|host| format!("host {host}")).collect();
     lines.extend(removed.others);
-    session.show(&Listing { document: "removed", lines: &lines }, true)?;
+    session.show(&Listing { document: "removed", lines: &lines, kept: &removed.kept }, true)?;
     Ok(exit::OK)
 }
 

@@ -38,7 +38,7 @@ pub fn run(global: &Global, args: InitArgs) -> Result<u8> {
     file.write_all(text.as_bytes()).with_context(|| format!("writing {}", args.path.display()))?;
     if global.output == Format::Json {
         let written = [args.path.display().to_string()];
-        global.ui().show(&Listing { document: "written", lines: &written }, &global.ui().view())?;
+        global.ui().show(&Listing { document: "written", lines: &written, kept: &[] }, &global.ui().view())?;
     }
     global.ui().note(&format!("wrote {}; next: clusterctl up -f {}", args.path.display(), args.path.display()));
     Ok(exit::OK)

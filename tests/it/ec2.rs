@@ -95,6 +95,13 @@ fn the_leader_is_found_in_any_letter_case(lab: &Lab, spec: &std::path::Path) {
     assert_eq!(lab.run(spec, &["discover"]).expect(0).stdout, format!("{address}\n"));
     lab.aws("ec2", "DeleteTags", &[("ResourceId.1", id.as_str()), ("Tag.1.Key", "Consul-Leader")]);
     lab.run(spec, &["discover"]).expect(1);
+    // Whomever somebody tagged leads, and up makes no second leader of it.
+    let node = lab.run(spec, &["status", "--output", "json"]).expect(0).json()["hosts"][0].clone();
+    let other = node["id"].as_str().unwrap();
+    lab.aws("ec2", "CreateTags", &[("ResourceId.1", other), ("Tag.1.Key", "consul-leader"), ("Tag.1.Value", "yes")]);
+    lab.run(spec, &["plan"]).expect(0);
+    assert_eq!(lab.run(spec, &["discover"]).expect(0).stdout.trim_end(), node["address"].as_str().unwrap());
+    lab.aws("ec2", "DeleteTags", &[("ResourceId.1", other), ("Tag.1.Key", "consul-leader")]);
     // up puts back the tag that all rests on.
     lab.run(spec, &["plan"]).expect(2);
     lab.run(spec, &["up"]).expect(0);
@@ -247,12 +254,14 @@ fn bad_input_and_refusals_are_told() {
         said(&answer, words);
         assert_eq!(lab.instances("bad", "pending").len() + lab.instances("bad", "running").len(), 0, "{ec2}");
     };
-    up("ami = \"/aws/service/debian/release/12/latest/arm64\"", 3, &["arm64", "t3.small", "x86_64", "instance_type"]);
-    up("ami = \"ami-00000000000000000\"", 3, &["ami-00000000000000000", "region"]);
-    up("instance_type = \"t9.huge\"", 3, &["t9.huge", "instance_type"]);
+    up("ami = \"/aws/service/debian/release/12/latest/arm64\"", 1, &["arm64", "t3.small", "x86_64", "instance_type"]);
+    up("ami = \"ami-00000000000000000\"", 1, &["ami-00000000000000000", "region"]);
+    up("instance_type = \"t9.huge\"", 1, &["t9.huge", "instance_type"]);
     up("key_pair = \"nobodys\"", 1, &["nobodys", "key_pair"]);
     up("subnets = [\"subnet-00000000000000000\"]", 1, &["subnet-00000000000000000", "subnets"]);
-    up("instance_profile = \"nobodys\"\nnodes = 0", 3, &["nobodys", "instance_profile"]);
+    up("instance_profile = \"nobodys\"\nnodes = 0", 1, &["nobodys", "instance_profile"]);
+    up("security_groups = [\"sg-00000000000000000\"]", 1, &["sg-00000000000000000"]);
+    assert_eq!(lab.holds("bad"), Vec::<String>::new(), "what cannot work is told before anything is made");
 
     let spec = lab.spec("poor", "nodes = 0", "");
     for (key, words) in [
@@ -267,7 +276,10 @@ fn bad_input_and_refusals_are_told() {
     assert_eq!(lab.holds("poor"), Vec::<String>::new());
     let mut doctor = lab.command(&with_spec(&spec, &["doctor"]));
     doctor.env("AWS_ACCESS_KEY_ID", "denied");
-    said(&crate::support::answer(doctor).expect(3), &["ec2:CreateSecurityGroup", "policy operator"]);
+    said(
+        &crate::support::answer(doctor).expect(3),
+        &["ec2:CreateSecurityGroup", "ec2:RunInstances", "policy operator"],
+    );
 
     // Another account's region has nothing of ours; no key at all is said before anything is made.
     let mut elsewhere = lab.command(&["discover", "--cluster", "bad", "--region", "eu-west-1"]);
@@ -415,6 +427,13 @@ fn joining_what_exists_and_reaching_it_through_a_bastion() {
     let again = lab.run(&spec, &["join-node", "--instance", &id, "--output", "json"]).expect(0).json();
     assert_eq!(names(&again["hosts"]), ["club-node-1"], "joining twice is no second host");
 
+    // A group that somebody took from a host is given back.
+    lab.aws("ec2", "ModifyInstanceAttribute", &[("InstanceId", id.as_str()), ("GroupId.1", theirs.as_str())]);
+    let plan = lab.run(&spec, &["plan"]).expect(2);
+    assert!(plan.stdout.contains("give club-node-1 the security group clusterctl-club"), "{plan}");
+    lab.run(&spec, &["up"]).expect(0);
+    lab.run(&spec, &["plan"]).expect(0);
+
     // A rule that is gone is named, and put back.
     let revoke = [
         ("GroupId", group.as_str()),
@@ -490,6 +509,22 @@ fn nothing_secret_is_told_at_any_verbosity() {
             assert!(!text.contains(secret), "{secret} is told");
         }
     }
+    // Without the spec nobody knows how the cluster should be: its rules stay as they are.
+    let rules = lab.aws(
+        "ec2",
+        "DescribeSecurityGroups",
+        &[("Filter.1.Name", "group-name"), ("Filter.1.Value.1", "clusterctl-hush")],
+    );
+    for verb in ["up", "plan", "join-node"] {
+        let command = lab.command(&[verb, "--cluster", "hush", "--region", "us-east-1", "--yes"]);
+        crate::support::answer(command).expect(64);
+    }
+    let after = lab.aws(
+        "ec2",
+        "DescribeSecurityGroups",
+        &[("Filter.1.Name", "group-name"), ("Filter.1.Value.1", "clusterctl-hush")],
+    );
+    assert_eq!(fields(&rules, "cidrIp"), fields(&after, "cidrIp"));
     // Credentials and region of a profile are as good as those of the environment.
     std::fs::create_dir_all(lab.path(".aws")).unwrap();
     std::fs::write(lab.path(".aws/config"), "[profile shop]\nregion = us-east-1\n").unwrap();
@@ -500,5 +535,11 @@ fn nothing_secret_is_told_at_any_verbosity() {
         command.env_remove(name);
     }
     crate::support::answer(command).expect(0);
+    // A profile that is named goes before keys that lie about in the environment.
+    lab.ask("DELETE", "calls", &Json::Null);
+    std::fs::write(lab.path(".aws/credentials"), credentials.replace("= lab\n", "= shopkey\n")).unwrap();
+    let command = lab.command(&["discover", "--profile", "shop", "-f", spec.to_str().unwrap()]);
+    crate::support::answer(command).expect(0);
+    assert!(lab.calls().iter().all(|call| call["access_key"] == "shopkey"), "{:?}", lab.calls());
     lab.run(&spec, &["down"]).expect(0);
 }

@@ -65,7 +65,7 @@ pub fn captured(change: impl FnOnce(&mut Parts)) -> Captured {
 }
 
 fn listing() -> Listing<'static> {
-    Listing { document: "removed", lines: &[] }
+    Listing { document: "removed", lines: &[], kept: &[] }
 }
 
 #[test]

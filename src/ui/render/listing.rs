@@ -100,6 +100,8 @@ pub struct Listing<'a> {
     /// The document's name in JSON, such as `removed`; a participle, for people read it too.
     pub document: &'a str,
     pub lines: &'a [String],
+    /// What was left on purpose.
+    pub kept: &'a [String],
 }
 
 impl Document for Listing<'_> {
@@ -107,8 +109,10 @@ impl Document for Listing<'_> {
         #[derive(Serialize)]
         struct Items<'a> {
             items: &'a [String],
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            kept: &'a [String],
         }
-        envelope(self.document, &Items { items: self.lines })
+        envelope(self.document, &Items { items: self.lines, kept: self.kept })
     }
 
     fn text(&self, _view: &View) -> String {
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn what_was_removed() {
         let lines = ["host dev-node-1".to_owned(), "bridge \x1b[0m".to_owned()];
-        let listing = Listing { document: "removed", lines: &lines };
+        let listing = Listing { document: "removed", lines: &lines, kept: &[] };
         assert_eq!(listing.text(&view()), "host dev-node-1\nbridge \\u{1b}[0m\n");
         assert_eq!(listing.beside(&view()), None);
         insta::assert_snapshot!(listing.json(), @r#"

@@ -29,8 +29,9 @@ use crate::model::ec2::Ec2Spec;
 use crate::model::event::Events;
 use crate::world::cloud::CloudError;
 
-/// So many tries bear half a minute of throttling, the waits in between being random up to their limit.
-const ATTEMPTS: u32 = 14;
+/// So many tries bear a minute of throttling: the waits in between are random up to their limit, so that fewer, with bad
+/// luck, would be over in half of that.
+const ATTEMPTS: u32 = 20;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);

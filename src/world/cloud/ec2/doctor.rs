@@ -39,6 +39,9 @@ impl Ec2 {
         findings.push(self.key_finding(ground.as_ref().ok()));
         findings.push(quota);
         if let Ok(ground) = &ground {
+            let (groups, profile) = tokio::join!(self.check_groups(), self.check_profile());
+            findings.extend(groups.err().map(|error| bad("security group", &error)));
+            findings.extend(profile.err().map(|error| bad("instance profile", &error)));
             findings.extend(self.rights(ground).await);
             findings.extend(self.may_launch(ground).await);
         }
@@ -206,25 +209,34 @@ impl Ec2 {
         findings
     }
 
-    /// The one call that all hangs on, as it will be made.
+    /// The one call that all hangs on, as it will be made; what is not made yet cannot be named in it.
     async fn may_launch(&self, ground: &Ground) -> Option<Finding> {
         let [all, server] = self.group_names();
         let id = |name: &str| ground.groups.get(name).map(|group| group.id.clone());
-        let image = self.image(self.instance_type(Role::Node)).await.ok()?;
-        let server_image = self.image(self.instance_type(Role::Server)).await.ok()?;
+        let groups = id(&all).zip(id(&server));
+        let has_groups = groups.is_some();
+        let made = self.spec.profile_of_instances == InstanceProfile::Made;
         let footing = Footing {
             subnets: ground.subnets.clone(),
-            // What is not made yet cannot be named in a dry run.
-            groups: [id(&all)?, id(&server)?],
-            key_pair: ground.key_pair.as_ref()?.name.clone(),
+            groups: groups.map(|(all, server)| [all, server]).unwrap_or_default(),
+            key_pair: self.key_pair_name(),
             profile: self.profile_name().await.ok()?,
-            image,
-            server_image,
+            image: self.image(self.instance_type(Role::Node)).await.ok()?,
+            server_image: self.image(self.instance_type(Role::Server)).await.ok()?,
             led: true,
         };
         let name = HostName::new(format!("{}-node-1", self.cluster)).ok()?;
-        let launch = Launch { name, role: Role::Node };
-        let request = self.request(&launch, 1, 1, &footing, &ground.subnets[0].id).await.ok()?;
+        let (launch, subnet) = (Launch { name, role: Role::Node }, &ground.subnets[0].id);
+        let mut request = self.request(&launch, 1, 1, &footing, subnet).await.ok()?;
+        if !has_groups {
+            request = request.set_network_interfaces(None).subnet_id(subnet);
+        }
+        if ground.key_pair.is_none() {
+            request = request.set_key_name(None);
+        }
+        if made && ground.identity.as_ref().is_none_or(|identity| identity.profile.is_none()) {
+            request = request.set_iam_instance_profile(None);
+        }
         Some(right("ec2:RunInstances", request.dry_run(true).send().await))
     }
 }

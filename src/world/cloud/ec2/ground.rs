@@ -166,6 +166,10 @@ impl Ec2 {
 
     pub(super) async fn survey_ground(&self) -> Result<Vec<ResourceStep>, CloudError> {
         let ground = self.ground().await?;
+        let wanted = usize::from(self.spec.servers) + usize::from(self.spec.nodes);
+        if ground.instances.iter().filter(|instance| instance.is_ours()).count() < wanted {
+            self.check_launch().await?;
+        }
         let steps = self.steps(&ground)?;
         let name = self.identity_name().await?;
         Ok(steps.iter().map(|step| self.shown(step, &name, &ground.groups)).collect())
@@ -205,6 +209,20 @@ impl Ec2 {
             ),
         };
         ResourceStep { what, reason: Reason(reason) }
+    }
+
+    /// What a launch names and does not make: told before anything is made, where it is not there.
+    pub(super) async fn check_launch(&self) -> Result<(), CloudError> {
+        let (node, server) = (self.instance_type(Role::Node), self.instance_type(Role::Server));
+        let images = async {
+            self.image(node).await?;
+            if server != node {
+                self.image(server).await?;
+            }
+            Ok::<_, CloudError>(())
+        };
+        let (images, groups, profile) = tokio::join!(images, self.check_groups(), self.check_profile());
+        images.and(groups).and(profile)
     }
 
     /// Makes what is missing and mends what differs.

@@ -89,6 +89,20 @@ impl Ec2 {
         Ok(identity)
     }
 
+    /// Is the user's own profile there? Who may not look is not told that it is missing.
+    pub(super) async fn check_profile(&self) -> Result<(), CloudError> {
+        let InstanceProfile::Named(name) = &self.spec.profile_of_instances else { return Ok(()) };
+        let asked = self.clients().await?.iam.get_instance_profile().instance_profile_name(name).send().await;
+        match asked {
+            Err(error) if code(&error) == Some("NoSuchEntity") => Err(CloudError::Unfit {
+                missing: format!("there is no instance profile {name}"),
+                cure: "name an existing one as `instance_profile` in [ec2], leave it out (then one is made), or say \"none\""
+                    .to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn owns(&self, tags: &[sdk::Tag]) -> Ours {
         Ours(tags.iter().any(|t| t.key() == tag::CLUSTER && t.value() == self.cluster.as_str()))
     }

@@ -175,6 +175,16 @@ impl Ec2 {
         }
     }
 
+    /// Are the user's own groups there?
+    pub(super) async fn check_groups(&self) -> Result<(), CloudError> {
+        if self.spec.security_groups.is_empty() {
+            return Ok(());
+        }
+        let ask = self.clients().await?.ec2.describe_security_groups();
+        let found = ask.set_group_ids(Some(self.spec.security_groups.clone())).send().await;
+        found.map(drop).map_err(|error| refused("ec2:DescribeSecurityGroups", error))
+    }
+
     /// All groups of the cluster, in whatever VPC an earlier spec had.
     pub(super) async fn all_groups(&self) -> Result<Vec<Group>, CloudError> {
         let clients = self.clients().await?;
