@@ -104,7 +104,7 @@ pub enum InstanceProfile {
 pub struct RootVolume {
     /// In GiB; the image's own size where `None`.
     pub size: Option<u16>,
-    /// `gp3`, `gp2`, `io2`, …
+    /// `gp3`, `gp2` or `standard`.
     pub kind: String,
     pub encrypted: bool,
 }

@@ -281,6 +281,11 @@ fn bad_input_and_refusals_are_told() {
         &["ec2:CreateSecurityGroup", "ec2:RunInstances", "policy operator"],
     );
 
+    // A clock that is off is named before AWS refuses what it signs.
+    lab.faults(&json!([{"kind": "skew", "skew": 100}]));
+    said(&lab.run(&spec, &["doctor"]), &["clock is", "s behind AWS'", "timesyncd"]);
+    lab.faults(&json!([]));
+
     // Another account's region has nothing of ours; no key at all is said before anything is made.
     let mut elsewhere = lab.command(&["discover", "--cluster", "bad", "--region", "eu-west-1"]);
     elsewhere.env("AWS_REGION", "eu-west-1");

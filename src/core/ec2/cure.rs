@@ -64,31 +64,6 @@ fn permission(service: &str, action: &str, message: &str) -> String {
     }
 }
 
-/// Will the same call, made again in a while, do? The SDK repeats such calls by itself; what comes through has
-/// lasted.
-pub fn is_transient(code: &str) -> bool {
-    const TRANSIENT: [&str; 17] = [
-        "RequestLimitExceeded",
-        "Throttling*",
-        "RequestThrottled*",
-        "EC2ThrottledException",
-        "TooManyRequestsException",
-        "BandwidthLimitExceeded",
-        "SlowDown",
-        "InternalError",
-        "InternalFailure",
-        "InternalServer*",
-        "InternalServiceError",
-        "Unavailable",
-        "ServiceUnavailable*",
-        "RequestTimeout*",
-        "ConcurrentModification*",
-        "ConcurrentTagAccess",
-        "PriorRequestNotComplete",
-    ];
-    TRANSIENT.iter().any(|known| fits(known, bare(code)))
-}
-
 /// Does it only say that what was made just now is not known everywhere yet? For calls that name such things:
 /// from anywhere else the same codes mean that there is no such thing.
 pub fn is_not_yet(code: &str, message: Option<&str>) -> bool {

@@ -104,13 +104,13 @@ fn no_row_is_hidden_by_an_earlier_one() {
 #[test]
 fn which_errors_pass_and_which_are_of_a_place() {
     for code in ["RequestLimitExceeded", "Throttling", "ThrottlingException", "Server.InternalError", "Unavailable"] {
-        assert!(is_transient(code) && !is_elsewhere(code) && !is_not_yet(code, None), "{code}");
+        assert!(!is_elsewhere(code) && !is_not_yet(code, None), "{code}");
     }
     for code in ["InsufficientInstanceCapacity", "InsufficientFreeAddressesInSubnet", "Unsupported"] {
-        assert!(is_elsewhere(code) && !is_transient(code), "{code}");
+        assert!(is_elsewhere(code), "{code}");
     }
     for code in ["VcpuLimitExceeded", "UnauthorizedOperation", "InvalidAMIID.NotFound"] {
-        assert!(!is_elsewhere(code) && !is_transient(code) && !is_not_yet(code, Some("x")), "{code}");
+        assert!(!is_elsewhere(code) && !is_not_yet(code, Some("x")), "{code}");
     }
     assert!(is_not_yet("InvalidInstanceID.NotFound", None) && is_not_yet("InvalidGroup.NotFound", Some("x")));
     let profile = "Value (p) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name";
@@ -123,7 +123,7 @@ fn which_errors_pass_and_which_are_of_a_place() {
 proptest! {
     #[test]
     fn no_error_is_too_strange(code in "\\PC{0,20}|[A-Z][a-z]{3,9}\\.[A-Z]{0,3}", message in "\\PC{0,80}") {
-        let _ = (is_transient(&code), is_not_yet(&code, Some(&message)), is_elsewhere(&code));
+        let _ = (is_not_yet(&code, Some(&message)), is_elsewhere(&code));
         if let Some(cure) = cure("ec2", "RunInstances", &code, &message) {
             prop_assert!(!cure.chars().any(char::is_control));
         }

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use super::Ec2;
 use super::client::{code, refused};
 use super::ground::{Footing, Ground};
+use crate::core::ec2::ports;
 use crate::model::ec2::{InstanceProfile, Reach};
 use crate::model::host::Role;
 use crate::model::name::HostName;
@@ -115,6 +116,15 @@ impl Ec2 {
         if self.spec.ssh_from.iter().any(|net| net.prefix_len() == 0) {
             let cure = "narrow `ssh_from` in [ec2] to the addresses that you come from";
             findings.push(Finding::doubtful("reachability", "the whole world may connect to port 22", cure));
+        }
+        // Somebody's reason is not known here, so that they are left, and said.
+        for (name, wanted) in self.group_names().iter().zip(self.wanted_rules(&ground.groups)) {
+            let present = ground.groups.get(name).map(|group| group.rules.as_slice()).unwrap_or_default();
+            let others: Vec<String> = ports::others(&wanted, present).into_iter().map(ports::shown).collect();
+            if !others.is_empty() {
+                let what = format!("{name} also lets in, by somebody else's rule: {}", others.join(", "));
+                findings.push(Finding::good("security group", what));
+            }
         }
         findings
     }

@@ -102,9 +102,7 @@ impl Ec2 {
     fn steps(&self, ground: &Ground) -> Result<Vec<Step>, CloudError> {
         let mut steps = Vec::new();
         let names = self.group_names();
-        // A group that is not there yet stands in the rules by its name.
-        let ids = names.clone().map(|name| ground.groups.get(&name).map_or(name, |group| group.id.clone()));
-        let wanted = ports::rules(&ids, &self.spec.ssh_from, &self.services);
+        let wanted = self.wanted_rules(&ground.groups);
         for (name, wanted) in names.iter().zip(wanted) {
             let present = match ground.groups.get(name) {
                 Some(group) => group.rules.clone(),
@@ -147,6 +145,12 @@ impl Ec2 {
             (!groups.is_empty()).then(|| Step::GiveGroups { instance: instance.clone(), groups })
         }));
         Ok(steps)
+    }
+
+    /// The rules of the two groups as they should be. A group that is not there yet stands in them by its name.
+    pub(super) fn wanted_rules(&self, groups: &Groups) -> [Vec<Ingress>; 2] {
+        let ids = self.group_names().map(|name| groups.get(&name).map_or(name, |group| group.id.clone()));
+        ports::rules(&ids, &self.spec.ssh_from, &self.services)
     }
 
     /// The cluster's groups, by name, that an instance of its VPC should have and has not.

@@ -217,11 +217,13 @@ async fn only_rules_that_speak_of_groups_are_taken_away_before_a_group_goes() {
 
 #[tokio::test]
 async fn a_zone_without_room_is_followed_by_the_next_and_the_last_is_told() {
-    let (cloud, replay) = ec2(|_| (), &[error(500, "InsufficientInstanceCapacity"), made()]);
-    cloud.run(&launch("shop-node-1", Role::Node), &[], &footing()).await.unwrap();
-    let calls = asked(&replay);
-    let zones: Vec<_> = calls.iter().map(|call| call["NetworkInterface.1.SubnetId"].as_str()).collect();
-    assert_eq!((zones[0], *zones.last().unwrap()), ("subnet-a", "subnet-b"));
+    for full in [error(500, "InsufficientInstanceCapacity"), error(400, "InsufficientFreeAddressesInSubnet")] {
+        let (cloud, replay) = ec2(|_| (), &[full, made()]);
+        cloud.run(&launch("shop-node-1", Role::Node), &[], &footing()).await.unwrap();
+        let calls = asked(&replay);
+        let zones: Vec<_> = calls.iter().map(|call| call["NetworkInterface.1.SubnetId"].as_str()).collect();
+        assert_eq!(zones, ["subnet-a", "subnet-b"]);
+    }
 
     let (cloud, _) = ec2(|_| (), &[error(400, "VcpuLimitExceeded")]);
     let refused = cloud.run(&launch("shop-node-1", Role::Node), &[], &footing()).await.unwrap_err();
