@@ -43,7 +43,9 @@ impl Default for Limits {
             connect: Duration::from_secs(60),
             facts: Duration::from_secs(60),
             install: Duration::from_secs(900),
-            verify: Duration::from_secs(90),
+            // An agent tells a new server of its services within two minutes, where nothing wakes it earlier: that long
+            // it may take until the successor of a lost server knows all nodes.
+            verify: Duration::from_secs(180),
         }
     }
 }
