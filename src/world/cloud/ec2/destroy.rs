@@ -38,16 +38,17 @@ impl Ec2 {
                 let held: Vec<Group>;
                 (held, groups) = groups.into_iter().partition(|group| instance.groups.contains(&group.id));
                 let kept = |group: &Group| {
-                    format!("security group {} ({}), the only one that {} has", group.name, group.id, name(instance))
+                    format!("security group {} ({}), the only one that {} has", group.name, group.id, instance.called())
                 };
                 for group in &held {
                     self.unlink(group).await?;
                 }
                 removed.kept.extend(held.iter().map(kept));
             }
-            removed
-                .kept
-                .push(format!("{} (it joined and is not clusterctl's: only its tags were taken away)", name(instance)));
+            removed.kept.push(format!(
+                "{} (it joined and is not clusterctl's: only its tags were taken away)",
+                instance.called()
+            ));
         }
         self.remove_groups(&groups, &mut removed).await?;
         removed.others.extend(self.delete_key_pair().await?.map(|pair| format!("key pair {pair}")));
@@ -70,7 +71,7 @@ impl Ec2 {
         loop {
             let left = self.instances().await?;
             let left = left.iter().filter(|i| i.is_ours() && i.state != crate::model::host::HostState::Terminated);
-            let left: Vec<String> = left.map(|i| format!("{} is {}", name(i), i.state)).collect();
+            let left: Vec<String> = left.map(|i| format!("{} is {}", i.called(), i.state)).collect();
             if left.is_empty() {
                 break;
             }
@@ -125,7 +126,7 @@ impl Ec2 {
                 kept.map_err(|error| refused("ec2:ModifyInstanceAttribute", error))?;
             }
             kept.extend(
-                instance.volumes.iter().map(|v| format!("volume {} of {} ({})", v.id, name(instance), v.device)),
+                instance.volumes.iter().map(|v| format!("volume {} of {} ({})", v.id, instance.called(), v.device)),
             );
         }
         Ok(kept)
@@ -179,9 +180,4 @@ impl Ec2 {
         }
         Ok(())
     }
-}
-
-/// As people know it.
-fn name(instance: &Instance) -> String {
-    instance.host_name().map_or_else(|| instance.id.clone(), |name| name.to_string())
 }

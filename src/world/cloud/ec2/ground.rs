@@ -208,7 +208,7 @@ impl Ec2 {
                 (format!("tag {} {}=True", server.id, tag::LEADER), "nobody of the cluster has the tag".to_owned())
             }
             Step::GiveGroups { instance, groups } => (
-                format!("give {} the security group {}", called(instance), groups.join(" and ")),
+                format!("give {} the security group {}", instance.called(), groups.join(" and ")),
                 "the host has it no longer".to_owned(),
             ),
         };
@@ -345,10 +345,6 @@ fn untagged(instances: &[Instance]) -> Option<Instance> {
 /// Does one that exists carry the leader's tag?
 fn has_leader(instances: &[Instance]) -> bool {
     instances.iter().any(|instance| instance.state.exists() && discover::leads(&instance.tags))
-}
-
-fn called(instance: &Instance) -> String {
-    instance.host_name().map_or_else(|| instance.id.clone(), |name| name.to_string())
 }
 
 /// The rule as people know its groups.

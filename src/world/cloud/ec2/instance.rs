@@ -63,6 +63,11 @@ impl Instance {
         tagged.or_else(|| HostName::new(self.id.as_str()).ok())
     }
 
+    /// As people know it.
+    pub fn called(&self) -> String {
+        self.host_name().map_or_else(|| self.id.clone(), |name| name.to_string())
+    }
+
     pub fn role(&self) -> Role {
         match self.tags.get(tag::ROLE).map(String::as_str) {
             Some("server") => Role::Server,
