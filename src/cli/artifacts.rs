@@ -7,7 +7,8 @@ use super::context::{self, sources};
 use super::paths::Paths;
 use super::{Global, exit};
 use crate::model::artifact::{Arch, ArtifactId, Sha256};
-use crate::model::version::Versions;
+use crate::model::host::Role;
+use crate::model::spec::Spec;
 use crate::ui::render::{ArtifactsReport, Listing};
 use crate::ui::words;
 use crate::world::artifacts::Cache;
@@ -74,9 +75,8 @@ pub async fn run(global: Global, verb: ArtifactsVerb) -> Result<u8> {
             Ok(exit::OK)
         }
         ArtifactsVerb::Prune => {
-            let versions = context::spec_or_default(&global, &paths)?.versions;
-            let keep: Vec<ArtifactId> =
-                [Arch::Amd64, Arch::Arm64].iter().flat_map(|arch| ids(&versions, *arch)).collect();
+            let spec = context::spec_or_default(&global, &paths)?;
+            let keep: Vec<ArtifactId> = [Arch::Amd64, Arch::Arm64].iter().flat_map(|arch| ids(&spec, *arch)).collect();
             let removed = cache.prune(&keep)?;
             let lines: Vec<String> =
                 removed.iter().map(|pruned| format!("{pruned} ({})", words::bytes(pruned.bytes))).collect();
@@ -86,9 +86,10 @@ pub async fn run(global: Global, verb: ArtifactsVerb) -> Result<u8> {
     }
 }
 
-fn ids(versions: &Versions, arch: Arch) -> Vec<ArtifactId> {
+/// A server runs all that a cluster needs.
+fn ids(spec: &Spec, arch: Arch) -> Vec<ArtifactId> {
     let id = |(program, version): (_, &semver::Version)| ArtifactId { program, version: version.clone(), arch };
-    versions.all().into_iter().map(id).collect()
+    spec.releases(Role::Server).into_iter().map(id).collect()
 }
 
 async fn fetch(global: &Global, paths: &Paths, cache: &Cache, args: &FetchArgs) -> Result<u8> {
@@ -100,7 +101,7 @@ async fn fetch(global: &Global, paths: &Paths, cache: &Cache, args: &FetchArgs) 
     } else {
         args.arch.iter().filter_map(|arch| Arch::from_machine(arch)).collect()
     };
-    let wanted: Vec<ArtifactId> = archs.iter().flat_map(|arch| ids(&spec.versions, *arch)).collect();
+    let wanted: Vec<ArtifactId> = archs.iter().flat_map(|arch| ids(&spec, *arch)).collect();
     let cancel = super::signals::token(&ui);
     let reporter = context::reporter(global, &ui)?;
     let fetched = cache.ensure_sound(&wanted, &sources(&spec), &reporter.events(), &cancel).await;

@@ -3,14 +3,28 @@
 use std::collections::BTreeMap;
 
 /// Every template by the name it has below `templates/`.
-pub const EMBEDDED: [(&str, &str); 7] = [
+pub const EMBEDDED: [(&str, &str); 21] = [
+    ("alertmanager/alertmanager.yml", include_str!("../../templates/alertmanager/alertmanager.yml")),
+    ("consul-template/consul-template.hcl", include_str!("../../templates/consul-template/consul-template.hcl")),
+    ("consul-template/reload-prometheus.sh", include_str!("../../templates/consul-template/reload-prometheus.sh")),
+    ("consul/README", include_str!("../../templates/consul/README")),
     ("consul/agent.json", include_str!("../../templates/consul/agent.json")),
     ("consul/service.json", include_str!("../../templates/consul/service.json")),
+    ("join/find-leader.sh", include_str!("../../templates/join/find-leader.sh")),
+    ("prometheus/cluster.rules", include_str!("../../templates/prometheus/cluster.rules")),
     ("prometheus/cluster.rules.yml", include_str!("../../templates/prometheus/cluster.rules.yml")),
     ("prometheus/prometheus.yml", include_str!("../../templates/prometheus/prometheus.yml")),
+    ("systemd/alertmanager.service", include_str!("../../templates/systemd/alertmanager.service")),
+    ("systemd/consul-template.service", include_str!("../../templates/systemd/consul-template.service")),
     ("systemd/consul.service", include_str!("../../templates/systemd/consul.service")),
     ("systemd/node_exporter.service", include_str!("../../templates/systemd/node_exporter.service")),
     ("systemd/prometheus.service", include_str!("../../templates/systemd/prometheus.service")),
+    ("upstart/alertmanager.conf", include_str!("../../templates/upstart/alertmanager.conf")),
+    ("upstart/consul-template.conf", include_str!("../../templates/upstart/consul-template.conf")),
+    ("upstart/consul.conf", include_str!("../../templates/upstart/consul.conf")),
+    ("upstart/logrotate", include_str!("../../templates/upstart/logrotate")),
+    ("upstart/node_exporter.conf", include_str!("../../templates/upstart/node_exporter.conf")),
+    ("upstart/prometheus.conf", include_str!("../../templates/upstart/prometheus.conf")),
 ];
 
 /// The user's own templates: name → text, as found in the folder that the spec names.

@@ -9,7 +9,7 @@ use super::observe::Observed;
 use super::{Limits, apply::Job, failure};
 use crate::core::install;
 use crate::core::plan;
-use crate::core::render::{Peer, RenderError, Renderer};
+use crate::core::render::{Peer, RenderError, Renderer, Subject};
 use crate::model::artifact::{Arch, Artifact, ArtifactId};
 use crate::model::event::Events;
 use crate::model::file::{HostPath, Wanted};
@@ -24,17 +24,14 @@ pub type Artifacts = BTreeMap<Arch, BTreeMap<Program, Artifact>>;
 
 /// The artifacts that the observed hosts need.
 pub fn needed(spec: &Spec, observed: &[Observed]) -> Vec<ArtifactId> {
-    let archs: BTreeSet<Arch> = observed.iter().filter_map(|host| host.facts.arch).collect();
-    let servers = observed.iter().any(|host| host.host.role.is_server());
-    let mut ids = Vec::new();
-    for arch in archs {
-        for (program, version) in spec.versions.all() {
-            if program != Program::Prometheus || servers {
-                ids.push(ArtifactId { program, version: version.clone(), arch });
-            }
+    let mut ids = BTreeSet::new();
+    for host in observed {
+        let Some(arch) = host.facts.arch else { continue };
+        for (program, version) in spec.releases(host.host.role) {
+            ids.insert(ArtifactId { program, version: version.clone(), arch });
         }
     }
-    ids
+    ids.into_iter().collect()
 }
 
 /// All hosts of the cluster with their addresses, those that did not answer included: a server that is
@@ -104,7 +101,8 @@ pub async fn plan_hosts<'a>(
         let wanted = match peers.iter().find(|peer| peer.name == host.name) {
             Some(peer) if plan::unfit(&on.facts).is_none() => {
                 let programs = on.facts.arch.and_then(|arch| artifacts.get(&arch)).unwrap_or(&none);
-                Some(renderer.wanted(spec, peer, peers, programs)?)
+                let subject = Subject::of(peer, peers, on.facts.init.clone());
+                Some(renderer.wanted(spec, &subject, programs)?)
             }
             _ => None,
         };

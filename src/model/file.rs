@@ -150,6 +150,8 @@ pub struct ManagedFile {
     pub reactions: Vec<(UnitName, Reaction)>,
     /// Its content is never shown, logged or fetched.
     pub secret: bool,
+    /// Written only where nothing stands: from then on another program writes it.
+    pub seed: bool,
 }
 
 impl ManagedFile {

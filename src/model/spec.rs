@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use semver::Version;
 use serde::Serialize;
 
 use super::ec2::Ec2Spec;
 use super::host::Role;
 use super::name::{ClusterName, Datacenter, HostName, ServiceName};
-use super::version::Versions;
+use super::version::{Preset, Program, Versions};
 
 /// A duration in the form that Consul and Prometheus both read: a number and one of `ms s m h d w y`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -140,11 +141,57 @@ pub struct SshSpec {
     pub bastion: Option<String>,
 }
 
+/// How Prometheus learns of what is to be scraped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Discovery {
+    /// Prometheus asks Consul itself: `consul_sd_configs`.
+    ConsulSd,
+    /// Consul Template writes Prometheus' configuration anew whenever Consul's catalog changes.
+    ConsulTemplate,
+}
+
+impl Discovery {
+    pub const ALL: [Self; 2] = [Self::ConsulSd, Self::ConsulTemplate];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConsulSd => "consul-sd",
+            Self::ConsulTemplate => "consul-template",
+        }
+    }
+
+    /// What holds where nobody says otherwise: each time's usual way.
+    pub const fn of(preset: Preset) -> Self {
+        match preset {
+            Preset::Classic => Self::ConsulTemplate,
+            Preset::Current => Self::ConsulSd,
+        }
+    }
+}
+
+impl fmt::Display for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Discovery {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|discovery| discovery.as_str() == s);
+        found.ok_or_else(|| {
+            format!("no discovery is named \"{}\"; there are \"consul-sd\" and \"consul-template\"", s.escape_debug())
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrometheusSpec {
     pub scrape_interval: Span,
     pub retention: Span,
     pub external_labels: BTreeMap<String, String>,
+    pub discovery: Discovery,
 }
 
 impl PrometheusSpec {
@@ -155,8 +202,26 @@ impl PrometheusSpec {
             scrape_interval: Span::from_secs(if provider == "sandbox" { 2 } else { 5 }),
             retention: Span::from_secs(15 * 86_400),
             external_labels: BTreeMap::new(),
+            discovery: Discovery::of(Preset::Current),
         }
     }
+}
+
+/// How an agent finds the cluster's servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Join {
+    /// Their addresses stand in its configuration.
+    Addresses,
+    /// It looks for the instance tagged `consul-leader` whenever it starts: Consul itself where it can, else a script.
+    Tag,
+}
+
+/// Who is told of alerts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlertmanagerSpec {
+    /// URLs that get each alert as JSON; none: alerts are only shown.
+    pub webhooks: Vec<String>,
 }
 
 /// How Consul checks a service.
@@ -184,6 +249,8 @@ pub struct ServiceMetrics {
     pub path: String,
     /// The service's own port where `None`.
     pub port: Option<u16>,
+    /// Is it scraped while its check does not pass, too?
+    pub unhealthy: bool,
 }
 
 /// One of the user's services, `[[service]]` in the spec: the article's `web.json`.
@@ -214,8 +281,10 @@ pub struct Spec {
     pub datacenter: Datacenter,
     pub provider: ProviderSpec,
     pub versions: Versions,
+    pub join: Join,
     pub ssh: SshSpec,
     pub prometheus: PrometheusSpec,
+    pub alertmanager: Option<AlertmanagerSpec>,
     pub services: Vec<Service>,
     pub artifacts: ArtifactsSpec,
     /// A folder whose templates replace the embedded ones of the same name.
@@ -223,6 +292,27 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The programs that a host of this role runs, in the order in which they are installed.
+    pub fn programs(&self, role: Role) -> Vec<Program> {
+        let mut programs = vec![Program::Consul, Program::NodeExporter];
+        if role.is_server() {
+            programs.push(Program::Prometheus);
+            if self.prometheus.discovery == Discovery::ConsulTemplate {
+                programs.push(Program::ConsulTemplate);
+            }
+            if self.alertmanager.is_some() {
+                programs.push(Program::Alertmanager);
+            }
+        }
+        programs
+    }
+
+    /// The same with their versions.
+    pub fn releases(&self, role: Role) -> Vec<(Program, &Version)> {
+        let versioned = |program| Some((program, self.versions.get(program)?));
+        self.programs(role).into_iter().filter_map(versioned).collect()
+    }
+
     /// A cluster on EC2 that is known by its tags alone, without a file.
     pub fn ec2(cluster: ClusterName) -> Self {
         Self {
@@ -238,9 +328,11 @@ impl Spec {
             cluster,
             datacenter: Datacenter::new("dc1").expect("a valid datacenter"),
             provider: ProviderSpec::Sandbox { servers: 1, nodes: 2 },
-            versions: Versions::current(),
+            versions: Preset::Current.versions(),
+            join: Join::Addresses,
             ssh: SshSpec::default(),
             prometheus: PrometheusSpec::of("sandbox"),
+            alertmanager: None,
             services: Vec::new(),
             artifacts: ArtifactsSpec::default(),
             templates: None,

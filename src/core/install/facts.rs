@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::quote;
 use crate::model::artifact::{Arch, Compression, Sha256};
-use crate::model::facts::{DirFact, Facts, FactsQuery, FileFact, Init, UnitFact};
+use crate::model::facts::{DirFact, Facts, FactsQuery, FileFact, UnitFact};
 use crate::model::file::{HostPath, Reaction, UnitName};
+use crate::model::init::Init;
 
 const SCRIPT: &str = include_str!("../../../templates/install/facts.sh");
 
@@ -208,7 +209,7 @@ impl Reader {
             os_version: self.single.remove("os-version").unwrap_or_default(),
             init: match self.take("init")?.as_str() {
                 "systemd" => Init::Systemd,
-                "upstart" => Init::Upstart,
+                "upstart" => Init::Upstart(semver::Version::new(0, 6, 5)),
                 _ => Init::Other,
             },
             root: self.take("uid")? == "0",

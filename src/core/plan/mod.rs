@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::facts::{Facts, FactsQuery, Init, UnitFact};
+use crate::model::facts::{Facts, FactsQuery, UnitFact};
 use crate::model::file::{Check, FileSource, HostPath, ManagedFile, Reaction, UnitName, Wanted, Word};
 use crate::model::host::Role;
+use crate::model::init::Init;
 use crate::model::name::HostName;
 use crate::model::plan::{Action, FileChange, HostPlan, Reason, Step};
 
@@ -14,14 +15,16 @@ const SPARE_DISK: u64 = 64 << 20;
 /// A clock further off than this breaks gossip timestamps, TLS and every graph, in seconds.
 const CLOCK_TOLERANCE: i64 = 30;
 
-/// What to ask a host for, given what is wanted on it. Facts about artifacts' paths need no artifact.
-pub fn query(wanted: &Wanted) -> FactsQuery {
-    FactsQuery {
-        files: wanted.files.iter().map(|file| file.path.clone()).collect(),
-        dirs: wanted.dirs.iter().map(|dir| dir.path.clone()).collect(),
-        units: wanted.units.iter().cloned().collect(),
-        users: wanted.users.iter().map(|user| user.name.clone()).collect(),
+/// What to ask a host for, given what may be wanted on it. Facts about artifacts' paths need no artifact.
+pub fn query(possible: &[Wanted]) -> FactsQuery {
+    let mut query = FactsQuery::default();
+    for wanted in possible {
+        query.files.extend(wanted.files.iter().map(|file| file.path.clone()));
+        query.dirs.extend(wanted.dirs.iter().map(|dir| dir.path.clone()));
+        query.units.extend(wanted.units.iter().cloned());
+        query.users.extend(wanted.users.iter().map(|user| user.name.clone()));
     }
+    query
 }
 
 /// Why nothing can be installed on this host, with the cure; `None`: it is fit.
@@ -42,7 +45,9 @@ pub fn unfit(facts: &Facts) -> Option<String> {
     }
     match facts.init {
         Init::Systemd => None,
-        Init::Upstart => Some("it runs Upstart, which this version of clusterctl does not install on yet".to_owned()),
+        Init::Upstart(_) => {
+            Some("it runs Upstart, which this version of clusterctl does not install on yet".to_owned())
+        }
         Init::Other => Some("neither systemd nor Upstart runs there as process 1".to_owned()),
     }
 }
@@ -265,6 +270,9 @@ fn file_change(file: &ManagedFile, facts: &Facts) -> Option<(FileChange, String)
     let Some(is) = facts.files.get(&file.path) else {
         return Some((FileChange::Create, "the file does not exist".to_owned()));
     };
+    if file.seed {
+        return None;
+    }
     if is.sha256 != file.sha256() {
         let what = match file.source {
             FileSource::Text(_) => "its content differs",

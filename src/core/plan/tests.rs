@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::core::render::{Peer, Renderer};
+use crate::core::render::{Peer, Renderer, Subject};
 use crate::core::templates::Overrides;
 use crate::model::artifact::{Arch, Compression};
 use crate::model::facts::{DirFact, FileFact};
@@ -16,7 +16,10 @@ fn wanted() -> Wanted {
     let peer = Peer { name: name(), role: Role::Server, address: IpAddr::from([10, 0, 0, 1]) };
     let spec = Spec::sandbox(ClusterName::new("shop").unwrap());
     let artifacts = crate::core::render::tests::artifacts();
-    Renderer::new(&Overrides::new()).unwrap().wanted(&spec, &peer, std::slice::from_ref(&peer), &artifacts).unwrap()
+    Renderer::new(&Overrides::new())
+        .unwrap()
+        .wanted(&spec, &Subject::of(&peer, std::slice::from_ref(&peer), Init::Systemd), &artifacts)
+        .unwrap()
 }
 
 /// The facts of a bare host.
@@ -223,7 +226,7 @@ fn unfit_hosts_are_named_with_the_cure() {
         }),
         blocked(|facts| facts.missing_tools = vec!["gzip".to_owned(), "tar".to_owned()]),
         blocked(|facts| facts.root = false),
-        blocked(|facts| facts.init = Init::Upstart),
+        blocked(|facts| facts.init = Init::Upstart(semver::Version::new(0, 6, 5))),
         blocked(|facts| facts.init = Init::Other),
         blocked(|facts| facts.disk_free = 100 << 20),
     ];

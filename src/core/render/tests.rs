@@ -6,15 +6,16 @@ use serde_json::Value as Json;
 use serde_yaml_ng::Value as Yaml;
 
 use super::*;
+use crate::model::artifact::{Arch, ArtifactId, Executable, Packed, Sha256};
+use crate::model::file::FileSource;
 use crate::model::name::{ClusterName, ServiceName};
-use crate::model::spec::ServiceMetrics;
-use crate::model::spec::{CheckKind, Service, ServiceCheck};
-use crate::model::version::Versions;
+use crate::model::spec::{CheckKind, Service, ServiceCheck, ServiceMetrics, Span};
+use crate::model::version::Preset;
 
 pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
-    let versions = Versions::current();
+    let versions = Preset::Current.versions();
     let artifact = |(program, version): (Program, &semver::Version)| {
-        let executables = program.executables().iter().map(|name| Executable {
+        let executables = program.executables(version).iter().map(|name| Executable {
             name: (*name).to_owned(),
             sha256: Sha256::of(format!("{name} {version}").as_bytes()),
             size: 100 << 20,
@@ -29,7 +30,8 @@ pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
         };
         (program, artifact)
     };
-    versions.all().into_iter().map(artifact).collect()
+    let versioned = Program::ALL.iter().filter_map(|program| Some((*program, versions.get(*program)?)));
+    versioned.map(artifact).collect()
 }
 
 fn peer(name: &str, role: Role, last: u8) -> Peer {
@@ -57,7 +59,7 @@ static RENDERER: LazyLock<Renderer> = LazyLock::new(|| Renderer::new(&Overrides:
 
 fn wanted(spec: &Spec, host: &Peer) -> Wanted {
     let peers = [peer("shop-server-1", Role::Server, 1), peer("shop-node-1", Role::Node, 2)];
-    RENDERER.wanted(spec, host, &peers, &artifacts()).unwrap()
+    RENDERER.wanted(spec, &Subject::of(host, &peers, Init::Systemd), &artifacts()).unwrap()
 }
 
 fn text<'a>(wanted: &'a Wanted, path: &str) -> &'a str {
@@ -150,8 +152,12 @@ fn an_unknown_template_is_refused_with_the_near_one() {
 fn a_broken_template_is_named() {
     let overrides = Overrides::from([("consul/agent.json".to_owned(), "{{ nam }}".to_owned())]);
     let peers = [peer("shop-server-1", Role::Server, 1)];
-    let error =
-        Renderer::new(&overrides).unwrap().wanted(&spec(), &peers[0], &peers, &artifacts()).err().unwrap().to_string();
+    let error = Renderer::new(&overrides)
+        .unwrap()
+        .wanted(&spec(), &Subject::of(&peers[0], &peers, Init::Systemd), &artifacts())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("consul/agent.json") && error.contains("`nam`"), "{error}");
 }
 
@@ -203,7 +209,7 @@ proptest! {
             interval: Span::from_secs(10),
             timeout: Span::from_secs(5),
         });
-        service.metrics = Some(ServiceMetrics { path: path.clone(), port: Some(81) });
+        service.metrics = Some(ServiceMetrics { path: path.clone(), port: Some(81), unhealthy: true });
         spec.services.push(service);
 
         let node = wanted(&spec, &peer("shop-node-1", Role::Node, 2));

@@ -7,13 +7,13 @@ mod address;
 mod ec2;
 mod hosts;
 mod mistakes;
+mod monitoring;
 mod section;
 mod services;
+mod versions;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use semver::Version;
 use toml::de::DeTable;
 
 pub use mistakes::{Mistake, SpecErrors};
@@ -25,8 +25,7 @@ use section::Section;
 use crate::core::names::nearest;
 use crate::model::jump::{Jump, is_user};
 use crate::model::name::{ClusterName, Datacenter};
-use crate::model::spec::{ArtifactsSpec, PrometheusSpec, ProviderSpec, Span, Spec, SshSpec};
-use crate::model::version::Versions;
+use crate::model::spec::{ArtifactsSpec, Join, Span, Spec, SshSpec};
 
 /// Reads a spec. `file` is its name in messages; paths in it are left as they are.
 ///
@@ -116,6 +115,7 @@ fn read(file: &Section<'_>) -> Option<Spec> {
     let provider = provider(&cluster);
     let datacenter = cluster.parsed::<Datacenter>("datacenter", "dc1");
     let templates = folder(&cluster, "templates", "templates");
+    let join = join(&cluster, provider);
     if cluster.is_there() && name.is_none() && !cluster.has("name") {
         cluster.missing("name", "\"shop\"");
     }
@@ -123,22 +123,27 @@ fn read(file: &Section<'_>) -> Option<Spec> {
 
     let ssh = ssh(file);
     let hosts_spec = hosts::read(file, &ssh, provider);
-    let versions = versions(file);
-    let prometheus = prometheus(file, hosts_spec.as_ref());
+    let versions = versions::read(file);
+    let prometheus = monitoring::prometheus(file, hosts_spec.as_ref(), versions.preset);
+    let alertmanager = monitoring::alertmanager(file);
     let services = services::read(file, hosts_spec.as_ref(), name.as_ref().map(|name| &name.value));
     let artifacts = artifacts(file);
     file.refuse_unknown();
-    Some(Spec {
+    let spec = Spec {
         cluster: name?.value,
         datacenter: datacenter.map_or_else(|| Datacenter::new("dc1").expect("valid"), |given| given.value),
         provider: hosts_spec?,
-        versions,
+        versions: versions.versions.clone(),
+        join,
         ssh,
         prometheus,
+        alertmanager,
         services,
         artifacts,
         templates,
-    })
+    };
+    versions::refuse_conflicts(file, &spec, &versions);
+    Some(spec)
 }
 
 fn provider(cluster: &Section<'_>) -> Option<Provider> {
@@ -166,6 +171,26 @@ fn provider(cluster: &Section<'_>) -> Option<Provider> {
     );
     cluster.sink.add(&given.at, format!("no provider is named \"{}\"", text.escape_debug()), cure);
     None
+}
+
+/// How agents find the servers.
+fn join(cluster: &Section<'_>, provider: Option<Provider>) -> Join {
+    let Some(given) = cluster.text("join", "addresses") else { return Join::Addresses };
+    match given.value.as_str() {
+        "addresses" => Join::Addresses,
+        "tag" => {
+            if provider.is_some_and(|provider| provider != Provider::Ec2) {
+                let cure = "take it out: these hosts are told the servers' addresses";
+                cluster.sink.add(&given.at, "only hosts of provider = \"ec2\" have tags to be found by", cure);
+            }
+            Join::Tag
+        }
+        other => {
+            let cure = "there are \"addresses\" and \"tag\"";
+            cluster.sink.add(&given.at, format!("no way to join is named \"{}\"", other.escape_debug()), cure);
+            Join::Addresses
+        }
+    }
 }
 
 /// A path; where it leads is known to whoever has files.
@@ -222,53 +247,6 @@ fn bastion(section: &Section<'_>) -> Option<String> {
     }
 }
 
-fn versions(file: &Section<'_>) -> Versions {
-    let section = file.section("versions", "[versions]");
-    let current = Versions::current();
-    let versions = Versions {
-        consul: version(&section, "consul", &current.consul, &Version::new(1, 12, 0)),
-        prometheus: version(&section, "prometheus", &current.prometheus, &Version::new(2, 50, 0)),
-        node_exporter: version(&section, "node_exporter", &current.node_exporter, &Version::new(1, 0, 0)),
-    };
-    section.refuse_unknown();
-    versions
-}
-
-fn version(section: &Section<'_>, key: &'static str, default: &Version, oldest: &Version) -> Version {
-    let Some(given) = section.text(key, &default.to_string()) else { return default.clone() };
-    let example = format!("write for example: {key} = \"{default}\"");
-    let text = given.value.as_str();
-    match text.parse::<Version>() {
-        Ok(version) if version >= *oldest => version,
-        Ok(_) => {
-            let message = format!("{key} {text} is older than this version of clusterctl can set up");
-            section.sink.add(&given.at, message, format!("take {oldest} or newer; {example}"));
-            default.clone()
-        }
-        Err(_) if text.strip_prefix('v').is_some_and(|bare| bare.parse::<Version>().is_ok()) => {
-            let cure = format!("leave out the \"v\": {key} = \"{}\"", &text[1..]);
-            section.sink.add(&given.at, format!("\"{text}\" is no version number"), cure);
-            default.clone()
-        }
-        Err(error) => {
-            section.sink.add(&given.at, format!("\"{}\" is no version number: {error}", text.escape_debug()), example);
-            default.clone()
-        }
-    }
-}
-
-fn prometheus(file: &Section<'_>, provider: Option<&ProviderSpec>) -> PrometheusSpec {
-    let section = file.section("prometheus", "[prometheus]");
-    let default = PrometheusSpec::of(provider.map_or("", ProviderSpec::as_str));
-    let prometheus = PrometheusSpec {
-        scrape_interval: span(&section, "scrape_interval", default.scrape_interval, Span::from_millis(100)),
-        retention: span(&section, "retention", default.retention, Span::from_secs(3600)),
-        external_labels: external_labels(&section),
-    };
-    section.refuse_unknown();
-    prometheus
-}
-
 fn span(section: &Section<'_>, key: &'static str, default: Span, least: Span) -> Span {
     match section.parsed::<Span>(key, &default.to_string()) {
         Some(given) if given.value < least => {
@@ -279,23 +257,6 @@ fn span(section: &Section<'_>, key: &'static str, default: Span, least: Span) ->
         Some(given) => given.value,
         None => default,
     }
-}
-
-/// Prometheus' own rule for label names; those with two underscores in front are its own.
-fn external_labels(section: &Section<'_>) -> BTreeMap<String, String> {
-    let labels = section.section("external_labels", "[prometheus.external_labels]");
-    let mut read = BTreeMap::new();
-    for (name, value) in labels.entries("\"eu\"") {
-        let first = name.value.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        if !first || !name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') || name.value.starts_with("__")
-        {
-            let message = format!("\"{}\" is no label name that Prometheus lets you set", name.value.escape_debug());
-            let cure = "use a-z, A-Z, 0-9 and _, no digit first, and no two underscores first";
-            section.sink.add(&name.at, message, cure);
-        }
-        read.insert(name.value, value.value);
-    }
-    read
 }
 
 fn artifacts(file: &Section<'_>) -> ArtifactsSpec {

@@ -49,6 +49,19 @@ impl<'a> Section<'a> {
         value.is_some_and(|value| !matches!(value.get_ref(), DeValue::Array(_)))
     }
 
+    /// Where the value of a key stands.
+    pub fn place(&self, key: &str) -> Option<Span> {
+        self.table?.get(key).map(Spanned::span)
+    }
+
+    /// The same for one of a `[[key]]`'s tables.
+    pub fn place_in(&self, key: &str, index: usize) -> Option<Span> {
+        match self.table?.get(key)?.get_ref() {
+            DeValue::Array(array) => array.get(index).map(Spanned::span),
+            _ => None,
+        }
+    }
+
     fn get(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.borrow_mut().push(key);
         self.table?.get(key)

@@ -12,7 +12,7 @@ use crate::model::name::{ClusterName, HostName, ServiceName};
 use crate::model::spec::{CheckKind, ProviderSpec, Service, ServiceCheck, ServiceMetrics, Span};
 
 /// Names that clusterctl itself, or Prometheus' jobs of ours, have taken.
-pub const RESERVED: [&str; 4] = ["consul", "node", "node-exporter", "prometheus"];
+pub const RESERVED: [&str; 5] = ["alertmanager", "consul", "node", "node-exporter", "prometheus"];
 
 pub(super) fn read(file: &Section<'_>, provider: Option<&ProviderSpec>, cluster: Option<&ClusterName>) -> Vec<Service> {
     let known = provider.and_then(|provider| Known::of(provider, cluster?));
@@ -185,10 +185,20 @@ fn metrics(section: &Section<'_>, service_port: Option<u16>) -> Option<ServiceMe
         metrics.sink.add(&path.at, "path in metrics must begin with /", "write for example: path = \"/metrics\"");
     }
     let port = metrics.port("port", "9200");
+    let unhealthy = metrics.text("unhealthy", "skip").is_none_or(|given| match given.value.as_str() {
+        "scrape" => true,
+        "skip" => false,
+        other => {
+            let message = format!("unhealthy in metrics: \"{}\" is neither of the two", other.escape_debug());
+            let cure = "\"scrape\": whatever its check says; \"skip\": only while its check passes";
+            metrics.sink.add(&given.at, message, cure);
+            true
+        }
+    });
     metrics.refuse_unknown();
     if port.is_none() && service_port.is_none() {
         let cure = "give the service a port, or metrics = { port = 9200 }";
         metrics.sink.add(&metrics.at, "metrics need a port", cure);
     }
-    Some(ServiceMetrics { path: path.map_or_else(|| "/metrics".to_owned(), |path| path.value), port })
+    Some(ServiceMetrics { path: path.map_or_else(|| "/metrics".to_owned(), |path| path.value), port, unhealthy })
 }

@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use std::collections::BTreeMap;
+
 use crate::model::host::Role;
-use crate::model::spec::{CheckKind, ProviderSpec};
+use crate::model::spec::{CheckKind, PrometheusSpec, ProviderSpec};
 
 /// The mistakes of `text`, as the user sees them.
 fn mistakes(text: &str) -> String {

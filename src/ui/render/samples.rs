@@ -167,6 +167,7 @@ fn put(path: &str, change: FileChange, diff: Option<&str>) -> Action {
         source: FileSource::Text("x".repeat(1234)),
         reactions: vec![],
         secret: false,
+        seed: false,
     };
     Action::PutFile { file: Box::new(file), path, change, diff: diff.map(Into::into) }
 }

@@ -202,7 +202,7 @@ fn read_entry(dir: &Path, id: &ArtifactId) -> Result<Artifact, String> {
         return Err(format!("{RECORD} is about {}", artifact.id));
     }
     let names: Vec<&str> = artifact.executables.iter().map(|e| e.name.as_str()).collect();
-    if names != id.program.executables() {
+    if names != id.program.executables(&id.version) {
         return Err(format!("{RECORD} lists other executables: {}", names.join(", ")));
     }
     for executable in &artifact.executables {

@@ -61,7 +61,7 @@ impl Unpack<'_> {
                 .cloned()
                 .ok_or_else(|| ArtifactError::Lacks { place: self.place.to_owned(), executable: (*name).to_owned() })
         };
-        self.id.program.executables().iter().map(take).collect()
+        self.id.program.executables(&self.id.version).iter().map(take).collect()
     }
 
     fn zip(&self, archive: File) -> Result<Vec<Executable>, ArtifactError> {
@@ -111,7 +111,7 @@ impl Unpack<'_> {
         if above.len() > 1 || above.iter().any(|part| part.is_empty() || *part == "..") {
             return None;
         }
-        self.id.program.executables().iter().find(|name| *name == base).copied()
+        self.id.program.executables(&self.id.version).iter().find(|name| *name == base).copied()
     }
 
     fn take(&self, name: &str, from: &mut dyn Read, found: &mut Vec<Executable>) -> Result<(), ArtifactError> {

@@ -16,7 +16,7 @@ fn service(name: &str, port: Option<u16>, roles: &[Role], metrics: Option<Option
         roles: roles.iter().copied().collect(),
         hosts: BTreeSet::new(),
         check: None,
-        metrics: metrics.map(|port| ServiceMetrics { path: "/metrics".to_owned(), port }),
+        metrics: metrics.map(|port| ServiceMetrics { path: "/metrics".to_owned(), port, unhealthy: true }),
     }
 }
 

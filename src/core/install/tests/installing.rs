@@ -178,6 +178,7 @@ fn file(at: &str, text: &str) -> ManagedFile {
         source: FileSource::Text(text.to_owned()),
         reactions: Vec::new(),
         secret: false,
+        seed: false,
     }
 }
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use crate::model::ec2::{Ec2Spec, Image, InstanceProfile, Reach};
+use crate::model::spec::ProviderSpec;
 
 fn spec(more: &str) -> String {
     format!("[cluster]\nname = \"shop\"\nprovider = \"ec2\"\n{more}")

@@ -74,7 +74,9 @@ pub fn release_of(id: &ArtifactId) -> Vec<u8> {
     let flat = Maker::of(id.program).packing() == Packing::Zip;
     let folder = if flat { String::new() } else { archive_name(id).trim_end_matches(".tar.gz").to_owned() + "/" };
     let mut files = vec![(format!("{folder}LICENSE"), b"as it is".to_vec())];
-    files.extend(id.program.executables().iter().map(|name| (format!("{folder}{name}"), program(name, id.arch))));
+    files.extend(
+        id.program.executables(&id.version).iter().map(|name| (format!("{folder}{name}"), program(name, id.arch))),
+    );
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     if flat { zip_of(&files) } else { tar_gz_of(&files) }
 }
@@ -134,7 +136,7 @@ pub fn assert_whole(cache: &Cache, artifact: &Artifact) {
     let id = &artifact.id;
     assert_eq!(cache.get(id).unwrap().as_ref(), Some(artifact));
     let names: Vec<&str> = artifact.executables.iter().map(|e| e.name.as_str()).collect();
-    assert_eq!(names, id.program.executables());
+    assert_eq!(names, id.program.executables(&id.version));
     for executable in &artifact.executables {
         let gz = std::fs::read(&executable.gzip.path).unwrap();
         assert_eq!(gz.len() as u64, executable.gzip.size);

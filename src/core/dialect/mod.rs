@@ -1,0 +1,102 @@
+//! What each version of a program understands, as data: the version that brought or took it, and where that is
+//! said. Templates ask for a capability (`can.…`), never for a version.
+
+mod conflicts;
+mod document;
+mod table;
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+use serde::Serialize;
+
+pub use conflicts::{About, Conflict, conflicts};
+pub use document::document;
+pub use table::Capability;
+
+use crate::model::init::Init;
+use crate::model::version::{Program, Versions};
+
+/// Whose versions a capability depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Program(Program),
+    Upstart,
+}
+
+/// A capability and the versions that have it.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub capability: Capability,
+    pub of: Part,
+    /// The first version that has it; `None`: all from the beginning.
+    pub since: Option<[u16; 3]>,
+    /// The first version that has it no more.
+    pub until: Option<[u16; 3]>,
+    /// What is written where it is there, for people.
+    pub what: &'static str,
+    /// Where it is said.
+    pub source: &'static str,
+}
+
+impl Row {
+    fn has(&self, version: &Version) -> bool {
+        let at = |bound: [u16; 3]| Version::new(bound[0].into(), bound[1].into(), bound[2].into());
+        // A release candidate speaks the dialect of its release.
+        let version = Version::new(version.major, version.minor, version.patch);
+        self.since.is_none_or(|since| version >= at(since)) && self.until.is_none_or(|until| version < at(until))
+    }
+}
+
+/// The oldest version of each program that files are written for.
+pub const fn oldest(program: Program) -> Version {
+    match program {
+        Program::Consul => Version::new(0, 5, 2),
+        Program::ConsulTemplate => Version::new(0, 10, 0),
+        Program::Prometheus => Version::new(0, 14, 0),
+        Program::NodeExporter => Version::new(0, 9, 0),
+        Program::Alertmanager => Version::new(0, 16, 0),
+        Program::Pushgateway => Version::new(1, 0, 0),
+    }
+}
+
+/// The oldest Upstart: that of Amazon Linux 1 and RHEL 6.
+pub const OLDEST_UPSTART: Version = Version::new(0, 6, 5);
+
+/// All that decides how something is said on one host.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialect<'a> {
+    pub versions: &'a Versions,
+    pub init: &'a Init,
+}
+
+impl Dialect<'_> {
+    pub fn has(&self, capability: Capability) -> bool {
+        let Some(row) = table::TABLE.iter().find(|row| row.capability == capability) else { return false };
+        match (row.of, self.init) {
+            (Part::Program(program), _) => self.versions.get(program).is_some_and(|version| row.has(version)),
+            (Part::Upstart, Init::Upstart(version)) => row.has(version),
+            (Part::Upstart, _) => false,
+        }
+    }
+
+    /// Every capability by its name, for templates.
+    pub fn can(&self) -> BTreeMap<Capability, bool> {
+        table::TABLE.iter().map(|row| (row.capability, self.has(row.capability))).collect()
+    }
+}
+
+/// Does this version have the capability, whatever else there is?
+pub fn has(capability: Capability, versions: &Versions) -> bool {
+    Dialect { versions, init: &Init::Systemd }.has(capability)
+}
+
+/// A capability's name in templates.
+fn name(capability: Capability) -> String {
+    #[derive(Serialize)]
+    struct Named(Capability);
+    serde_json::to_value(Named(capability)).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

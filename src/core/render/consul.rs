@@ -1,0 +1,130 @@
+//! Consul: the agent's configuration, the services' definitions, the unit, and how the agent finds the servers.
+
+use std::net::IpAddr;
+
+use tera::Context;
+
+use super::context::{ServiceContext, node_exporter_service, runs_on, servers_expected, service_context};
+use super::place::{config, dir, path, plain_file, program_path, script_path, unit, user};
+use super::{Making, RenderError, Unit};
+use crate::core::dialect::Capability;
+use crate::model::ec2::tag::LEADER;
+use crate::model::file::{Check, Reaction, Word};
+use crate::model::spec::{Join, ProviderSpec};
+use crate::model::version::Program;
+
+/// How an agent finds the servers.
+pub(super) struct Joining {
+    /// `retry_join` in the configuration.
+    pub retry_join: Vec<String>,
+    /// The agent starts behind a script that finds them.
+    pub by_script: bool,
+}
+
+impl Making<'_> {
+    pub(super) fn consul(&mut self) -> Result<(), RenderError> {
+        let unit = unit("consul");
+        self.wanted.users.push(user("consul", "/var/lib/consul"));
+        self.wanted.dirs.push(dir("/etc/consul.d", 0o750, "root", "consul"));
+        self.wanted.dirs.push(dir("/var/lib/consul", 0o750, "consul", "consul"));
+        self.programs(Program::Consul, &unit)?;
+
+        let joining = self.joining();
+        let notify = self.dialect.has(Capability::ReadyNotification);
+        let mut extra = Context::new();
+        extra.insert("retry_join", &joining.retry_join);
+        // READY comes after a join: only a server that finds itself there waits for no other.
+        extra.insert("notify", &(notify && self.subject.role.is_server() && !self.subject.servers.is_empty()));
+        extra.insert("join_script", &self.join_script(&joining)?);
+        let mut context = self.context.clone();
+        context.extend(extra.clone());
+
+        let agent = self.renderer.text("consul/agent.json", &context)?;
+        self.wanted.files.push(config("/etc/consul.d/consul.json", agent, "consul", &unit, Reaction::Restart));
+        let readme = self.renderer.text("consul/README", &context)?;
+        self.wanted.files.push(plain_file(path("/etc/consul.d/README"), 0o640, "root", "consul", readme));
+        let args = vec!["agent".to_owned(), "-config-dir=/etc/consul.d".to_owned()];
+        self.unit_file(Unit { name: "consul", program: Program::Consul, user: "consul", args }, &extra)?;
+        self.services()?;
+        self.wanted.checks.push(self.consul_check());
+        Ok(())
+    }
+
+    fn services(&mut self) -> Result<(), RenderError> {
+        let mut definitions = vec![("node-exporter".to_owned(), node_exporter_service(self.subject))];
+        for service in self.spec.services.iter().filter(|service| runs_on(service, self.subject)) {
+            definitions.push((service.name.to_string(), service_context(service, self.dialect)));
+        }
+        for (name, definition) in definitions {
+            let text = self.service(&definition)?;
+            let at = format!("/etc/consul.d/service-{name}.json");
+            self.wanted.files.push(config(&at, text, "consul", &unit("consul"), Reaction::Reload));
+        }
+        Ok(())
+    }
+
+    fn service(&self, service: &ServiceContext) -> Result<String, RenderError> {
+        let mut context = Context::new();
+        context.insert("service", service);
+        context.insert("can", &self.dialect.can());
+        self.renderer.text("consul/service.json", &context)
+    }
+
+    fn joining(&self) -> Joining {
+        let brackets = !self.dialect.has(Capability::BareIpv6Join);
+        let address = |address: &IpAddr| match address {
+            IpAddr::V6(v6) if brackets => format!("[{v6}]"),
+            other => other.to_string(),
+        };
+        let addresses = || self.subject.servers.iter().map(address).collect();
+        if self.spec.join == Join::Addresses {
+            return Joining { retry_join: addresses(), by_script: false };
+        }
+        // The only server has nobody to look for.
+        if self.subject.role.is_server() && servers_expected(self.spec, self.subject) == 1 {
+            return Joining { retry_join: addresses(), by_script: false };
+        }
+        if !self.dialect.has(Capability::RetryJoinAws) {
+            return Joining { retry_join: Vec::new(), by_script: true };
+        }
+        // EC2 compares values letter by letter, and people write True as they like.
+        let region = self.region().map(|region| format!(" region={region}")).unwrap_or_default();
+        let find = |value| format!("provider=aws tag_key={LEADER} tag_value={value}{region} addr_type=private_v4");
+        Joining { retry_join: ["True", "true"].map(find).to_vec(), by_script: false }
+    }
+
+    fn region(&self) -> Option<&str> {
+        match &self.spec.provider {
+            ProviderSpec::Ec2(ec2) => ec2.region.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The path of the script that finds the servers, where one does; it is installed then.
+    fn join_script(&mut self, joining: &Joining) -> Result<String, RenderError> {
+        if !joining.by_script {
+            return Ok(String::new());
+        }
+        let mut context = self.context.clone();
+        context.insert("tag_key", LEADER);
+        context.insert("tag_value", "True");
+        context.insert("region", self.region().unwrap_or_default());
+        let text = self.renderer.text("join/find-leader.sh", &context)?;
+        let at = script_path("find-leader");
+        self.wanted.files.push(plain_file(at.clone(), 0o755, "root", "root", text));
+        Ok(at.to_string())
+    }
+
+    fn consul_check(&self) -> Check {
+        let program = Word::Program(program_path("consul"));
+        let folder = path("/etc/consul.d");
+        let plain = |word: &str| Word::Plain(word.to_owned());
+        let (title, argv) = if self.dialect.has(Capability::ConsulValidate) {
+            ("consul validate", vec![program, plain("validate"), Word::Shadow(folder.clone())])
+        } else {
+            let argv = vec![program, plain("configtest"), plain("-config-dir"), Word::Shadow(folder.clone())];
+            ("consul configtest", argv)
+        };
+        Check { title: title.to_owned(), covers: vec![folder], argv, complaints: Vec::new() }
+    }
+}
