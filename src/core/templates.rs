@@ -7,7 +7,7 @@ pub const EMBEDDED: [(&str, &str); 21] = [
     ("alertmanager/alertmanager.yml", include_str!("../../templates/alertmanager/alertmanager.yml")),
     ("consul-template/consul-template.hcl", include_str!("../../templates/consul-template/consul-template.hcl")),
     ("consul-template/reload-prometheus.sh", include_str!("../../templates/consul-template/reload-prometheus.sh")),
-    ("consul/README", include_str!("../../templates/consul/README")),
+    ("consul/readme.txt", include_str!("../../templates/consul/readme.txt")),
     ("consul/agent.json", include_str!("../../templates/consul/agent.json")),
     ("consul/service.json", include_str!("../../templates/consul/service.json")),
     ("join/find-leader.sh", include_str!("../../templates/join/find-leader.sh")),

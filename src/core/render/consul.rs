@@ -41,8 +41,8 @@ impl Making<'_> {
 
         let agent = self.renderer.text("consul/agent.json", &context)?;
         self.wanted.files.push(config("/etc/consul.d/consul.json", agent, "consul", &unit, Reaction::Restart));
-        let readme = self.renderer.text("consul/README", &context)?;
-        self.wanted.files.push(plain_file(path("/etc/consul.d/README"), 0o640, "root", "consul", readme));
+        let readme = self.renderer.text("consul/readme.txt", &context)?;
+        self.wanted.files.push(plain_file(path("/etc/consul.d/readme.txt"), 0o640, "root", "consul", readme));
         let args = vec!["agent".to_owned(), "-config-dir=/etc/consul.d".to_owned()];
         self.unit_file(Unit { name: "consul", program: Program::Consul, user: "consul", args }, &extra)?;
         self.services()?;
