@@ -30,13 +30,11 @@ pub enum Capability {
     Promtool,
     RuleGlobs,
     ScrapeParams,
-    QueryApi,
     ExternalLabels,
     RelativeRuleFiles,
     RuleAnnotations,
     StaticConfigs,
     AlertingSection,
-    TargetsApi,
     DoubleDashes,
     YamlRules,
     PromtoolSubcommands,
@@ -90,7 +88,7 @@ const fn v(major: u16, minor: u16, patch: u16) -> Bound {
 }
 
 /// By program, then by version.
-pub(super) const TABLE: [Row; 48] = [
+pub(super) const TABLE: [Row; 46] = [
     row(C::TcpChecks, Consul, v(0, 6, 0), None, "checks with `tcp`", "Consul CHANGELOG 0.6.0"),
     row(C::BuiltInUi, Consul, v(0, 6, 1), None, "`ui`: the page is part of the program", "Consul CHANGELOG 0.6.1"),
     row(
@@ -218,14 +216,6 @@ pub(super) const TABLE: [Row; 48] = [
         "Prometheus CHANGELOG 0.15.0",
     ),
     row(
-        C::QueryApi,
-        Prometheus,
-        v(0, 15, 0),
-        None,
-        "`/api/v1/query`; before it `/api/query`",
-        "Prometheus CHANGELOG 0.15.0",
-    ),
-    row(
         C::ExternalLabels,
         Prometheus,
         v(0, 16, 0),
@@ -258,14 +248,6 @@ pub(super) const TABLE: [Row; 48] = [
         "Prometheus CHANGELOG 0.20.0",
     ),
     row(C::AlertingSection, Prometheus, v(1, 4, 0), None, "`alerting`", "Prometheus CHANGELOG 1.4.0"),
-    row(
-        C::TargetsApi,
-        Prometheus,
-        v(1, 5, 0),
-        None,
-        "`/api/v1/targets` says what is scraped; before it a query for `up`",
-        "Prometheus CHANGELOG 1.5.0",
-    ),
     row(
         C::DoubleDashes,
         Prometheus,

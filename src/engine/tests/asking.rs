@@ -140,3 +140,24 @@ async fn status_names_what_is_wrong_with_each_host() {
     assert_eq!(problems[3], Some("it is stopped"));
     assert_eq!(report.leader.as_deref(), Some("x"));
 }
+
+/// Prometheus 0.14 answers what it does not know with its page, 0.15 to 1.4 with 404: both are asked for `up` then.
+#[tokio::test]
+async fn an_old_prometheus_is_asked_in_its_own_words() {
+    let sample = |value: &str| format!(r#"{{"metric":{{"job":"node","instance":"HOST"}},"value":{value}}}"#);
+    let both = |value: &str| ["s", "a"].map(|host| sample(value).replace("HOST", host)).join(",");
+    let v1 = format!(r#"{{"data":{{"result":[{}]}}}}"#, both(r#"[1.5,"1"]"#));
+    let v0 = format!(r#"{{"type":"vector","value":[{}],"version":1}}"#, both(r#""1""#));
+    for (known, answer) in [("/api/v1/query?query=up", v1), ("/api/query?expr=up", v0)] {
+        let consul = server("x", MEMBERS, String::new()).on_exchange;
+        let old = FakeHost {
+            on_exchange: Box::new(move |port, request| match port {
+                9090 if request.contains(known) => Ok(answer.clone()),
+                9090 => Ok("<html>status</html>".to_owned()),
+                _ => consul(port, request),
+            }),
+            ..machine(good)
+        };
+        assert_eq!(verified(old).await.unwrap().targets_up, 2, "{known}");
+    }
+}
