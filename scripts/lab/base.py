@@ -85,7 +85,7 @@ def ensure(say):
 
 
 def build(partial, say):
-    say("building the base tree (about two minutes, once a machine)")
+    say("building the base tree (about three minutes, once a machine)")
     # debootstrap does not follow alternatives and virtual packages: python3-cffi-backend is named for cloud-init.
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     if Path(KEYRING).exists():
