@@ -13,12 +13,12 @@ from lab import leftovers, place
 from lab.command import ENVIRONMENT, Failure, run
 
 # Changes with what is built here, so that a new recipe gets a new tree and running labs keep theirs.
-RECIPE = "bookworm-1"
+RECIPE = "bookworm-2"
 SUITE = "bookworm"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES = """
 systemd systemd-sysv dbus openssh-server iproute2 iputils-ping ca-certificates procps sudo zstd curl netcat-openbsd
-cloud-init python3-cffi-backend
+cloud-init awscli python3-cffi-backend
 """.split()
 PARTIAL = ".partial-"
 
@@ -85,7 +85,7 @@ def ensure(say):
 
 
 def build(partial, say):
-    say("building the base tree (about two minutes, once a machine)")
+    say("building the base tree (about three minutes, once a machine)")
     # debootstrap does not follow alternatives and virtual packages: python3-cffi-backend is named for cloud-init.
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     if Path(KEYRING).exists():

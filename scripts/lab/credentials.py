@@ -16,11 +16,15 @@ REFUSED = {
     ),
     "denied": (("UnauthorizedOperation", "AccessDeniedException", "AccessDenied"), None),
 }
+# What is called in order to get credentials.
+UNSIGNED = ("AssumeRoleWithWebIdentity", "AssumeRoleWithSAML")
 STATUS = {"RequestExpired": 400, "AuthFailure": 401}
 
 
 def refusal(call):
     """The error for a call with these credentials, or None. `denied` may read."""
+    if call.access_key is None and call.action not in UNSIGNED:
+        return error("ec2", "MissingAuthenticationToken", "The request must contain valid credentials.", 403)
     if call.access_key not in REFUSED or (call.access_key == "denied" and call.reads):
         return None
     codes, message = REFUSED[call.access_key]

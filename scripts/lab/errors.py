@@ -5,7 +5,7 @@ import uuid
 from xml.sax.saxutils import escape
 
 # Services that answer in JSON; the others answer in XML.
-JSON = {"ssm": "application/x-amz-json-1.1"}
+JSON = {"ssm": "application/x-amz-json-1.1", "secretsmanager": "application/x-amz-json-1.1"}
 
 
 def error(service, code, message, status):

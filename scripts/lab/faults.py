@@ -5,6 +5,7 @@ other rule that fits decides.
 """
 
 import fnmatch
+import ssl
 import threading
 import time
 
@@ -177,15 +178,18 @@ class Held:
 
 
 def is_gone(call):
-    """Has the client closed its connection?"""
-    import socket
-
+    """Has the client closed its connection? Only asked of one whose request is read: it sends nothing more but its
+    farewell."""
     connection = call.environ.get("werkzeug.socket")
     if connection is None:
         return False
+    waits = connection.gettimeout()
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
+        connection.settimeout(0)
+        return connection.recv(1) == b""
+    except (BlockingIOError, ssl.SSLWantReadError):
         return False
     except OSError:
         return True
+    finally:
+        connection.settimeout(waits)

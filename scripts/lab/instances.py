@@ -42,8 +42,8 @@ STOP_GRACE, TERMINATE_GRACE = 15, 5
 class Instances:
     """All instances of a lab and their hosts. `lock` is the one under which moto is called."""
 
-    def __init__(self, lab, record, faults):
-        self.lab, self.record, self.faults = lab, record, faults
+    def __init__(self, lab, record, faults, authority):
+        self.lab, self.record, self.faults, self.authority = lab, record, faults, authority
         self.lock = threading.RLock()
         self.backend = None
         self.hosts = {}
@@ -187,6 +187,8 @@ class Instances:
             user=seed.login(image.name if image else ""),
             user_data=user_data(instance),
             keys=keys,
+            api=self.record["api"],
+            authority=self.authority,
             sshd="no-sshd" not in self.boot_faults.get(instance.id, {}),
         )
 

@@ -83,6 +83,7 @@ def plan(lab, others):
         "operator": str(public[1]),
         "api": str(public[2]),
         "endpoint": f"http://{public[2]}:{place.PORT}",
+        "authority": str(lab.authority),
     }
 
 

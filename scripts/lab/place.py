@@ -60,6 +60,11 @@ class Lab:
     def hosts(self):
         return self.dir / "hosts"
 
+    @property
+    def authority(self):
+        """The certificate that the lab's hosts trust."""
+        return self.dir / "authority.pem"
+
     def machine(self, instance_id):
         """A host's machine and network namespace."""
         return f"{self.key}-{instance_id[-10:]}"

@@ -3,6 +3,8 @@
 import json
 import secrets
 
+from lab import tls
+
 
 def login(image_name):
     """The user that an AMI of this name lets in."""
@@ -14,7 +16,7 @@ def login(image_name):
     return "ec2-user"
 
 
-def write(upper, *, instance_id, hostname, address, user, user_data, keys, sshd=True):
+def write(upper, *, instance_id, hostname, address, user, user_data, keys, api, authority, sshd=True):
     """Made once; a stopped host keeps it. `upper` is the host's layer over the base tree."""
 
     def put(path, data, mode=0o644):
@@ -23,8 +25,15 @@ def write(upper, *, instance_id, hostname, address, user, user_data, keys, sshd=
         target.write_bytes(data if isinstance(data, bytes) else data.encode())
         target.chmod(mode)
 
+    def link(path, to):
+        target = upper / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(to)
+
     put("etc/hostname", f"{hostname}\n")
-    put("etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{address} {hostname}.ec2.internal {hostname}\n")
+    own = f"127.0.0.1 localhost\n::1 localhost\n{address} {hostname}.ec2.internal {hostname}\n"
+    put("etc/hosts", own + tls.hosts_lines(api))
+    authority.trust(put, link)
     put("etc/machine-id", f"{secrets.token_hex(16)}\n", 0o444)
     # JSON is YAML.
     meta = {"instance-id": instance_id, "local-hostname": f"{hostname}.ec2.internal", "public-keys": keys}

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab import base, cli, leftovers, network, place
+from lab import base, cli, leftovers, network, place, selftest_tls
 from lab.client import BLOCK, DEBIAN, Client, expect, permission, reaches, refused, until
 from lab.command import Failure, run
 from lab.selftest_faults import faults, hanging, hidden, log_of_calls
@@ -280,6 +280,10 @@ def steps(one, two, folder, step):
     step("launched: cloud-init, host keys, login, tokens")
     metadata(c, first, keys)
     step("metadata")
+    selftest_tls.trusted(c, first, keys)
+    selftest_tls.with_its_role(c, first, keys, second)
+    selftest_tls.faulty(c, first, keys)
+    step("the API by AWS' names, over TLS, with a role's credentials")
     groups(c, first, keys, second)
     step("security groups")
     isolation(c, first, second)

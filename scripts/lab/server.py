@@ -30,7 +30,7 @@ from email.utils import formatdate
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from lab import calls, credentials, ec2, errors, faults, images, instances, network, place
+from lab import calls, credentials, ec2, errors, faults, images, instances, network, place, tls
 from lab.control import Control
 from lab.imds import Metadata
 
@@ -120,10 +120,12 @@ class Quiet(WSGIRequestHandler):
         self.send_response_only(code, message)
 
 
-def serve(address, port, app, handler):
+def serve(address, port, app, handler, context=None):
     server = ThreadedWSGIServer(address, port, app, handler=handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True, name=f"serve {address}").start()
+    if context:
+        tls.secure(server, context)
+    threading.Thread(target=server.serve_forever, daemon=True, name=f"serve {address}:{port}").start()
 
 
 def main(name):
@@ -135,7 +137,8 @@ def main(name):
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
     plan, held, call_log = faults.Plan(), faults.Held(), calls.Log()
-    lab_instances = instances.Instances(lab, record, plan)
+    authority = tls.Authority(lab, record)
+    lab_instances = instances.Instances(lab, record, plan, authority)
     ec2.install(lab_instances)
 
     from moto.ec2.models import ec2_backends
@@ -157,6 +160,7 @@ def main(name):
         return (control if mine else api)(environ, start_response)
 
     serve(network.METADATA, 80, Metadata(lab_instances), Quiet)
+    serve(record["api"], tls.PORT, front, Handler, authority.context)
     serve(record["api"], place.PORT, front, Handler)
     log.info("ready at %s", record["endpoint"])
     threading.Event().wait()

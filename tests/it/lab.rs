@@ -105,19 +105,7 @@ impl Lab {
     /// protocol with its parameters; the answer is XML.
     pub fn aws(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> String {
         let endpoint = &self.environment.iter().find(|(key, _)| key == "AWS_ENDPOINT_URL").unwrap().1;
-        let version = if service == "iam" { "2010-05-08" } else { "2016-11-15" };
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "--fail-with-body", "--noproxy", "*", "--max-time", "30"]);
-        let credential = format!(
-            "Authorization: AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/{service}/aws4_request, \
-             SignedHeaders=host, Signature=0"
-        );
-        curl.args(["-H", &credential]);
-        for (key, value) in [("Action", action), ("Version", version)].iter().chain(parameters) {
-            curl.arg("--data-urlencode").arg(format!("{key}={value}"));
-        }
-        curl.arg(format!("{endpoint}/"));
-        answer(curl).expect(0).stdout
+        query(endpoint, service, action, parameters)
     }
 
     /// What the account holds of the cluster, in words; empty when it holds nothing.
@@ -152,6 +140,28 @@ impl Lab {
         ];
         fields(&self.aws("ec2", "DescribeInstances", &parameters), "instanceId")
     }
+}
+
+/// One action of EC2's query protocol; the answer is XML.
+pub fn query(endpoint: &str, service: &str, action: &str, parameters: &[(&str, &str)]) -> String {
+    let version = if service == "iam" { "2010-05-08" } else { "2016-11-15" };
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail-with-body", "--noproxy", "*", "--max-time", "30"]);
+    let credential = format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0"
+    );
+    curl.args(["-H", &credential]);
+    for (key, value) in [("Action", action), ("Version", version)].iter().chain(parameters) {
+        curl.arg("--data-urlencode").arg(format!("{key}={value}"));
+    }
+    curl.arg(format!("{endpoint}/"));
+    answer(curl).expect(0).stdout
+}
+
+/// The AWS CLI and moto, as the lab has them.
+pub fn programs() -> PathBuf {
+    PathBuf::from(script(&["programs"]).expect(0).stdout.trim_end())
 }
 
 pub fn with_spec<'a>(spec: &'a Path, args: &[&'a str]) -> Vec<&'a str> {

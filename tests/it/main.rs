@@ -3,8 +3,11 @@
 mod cli;
 mod e2e;
 mod ec2;
+mod find_leader;
 mod floors;
 mod lab;
+mod lab_join;
+mod moto;
 mod programs;
 mod remote;
 mod remote_way;
