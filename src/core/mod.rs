@@ -11,3 +11,4 @@ pub mod render;
 pub mod select;
 pub mod specfile;
 pub mod templates;
+pub mod upstart;

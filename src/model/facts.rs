@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::artifact::{Arch, Compression, Sha256};
 use super::file::{HostPath, Reaction, UnitName};
+use super::init::Init;
 
 /// What to look for on a host, in one command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,15 +16,6 @@ pub struct FactsQuery {
     pub dirs: BTreeSet<HostPath>,
     pub units: BTreeSet<UnitName>,
     pub users: BTreeSet<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Init {
-    Systemd,
-    Upstart,
-    /// Neither runs as process 1 (a container, OpenRC, …).
-    Other,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

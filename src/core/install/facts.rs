@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::quote;
 use crate::model::artifact::{Arch, Compression, Sha256};
-use crate::model::facts::{DirFact, Facts, FactsQuery, FileFact, Init, UnitFact};
+use crate::model::facts::{DirFact, Facts, FactsQuery, FileFact, UnitFact};
 use crate::model::file::{HostPath, Reaction, UnitName};
+use crate::model::init::Init;
 
 const SCRIPT: &str = include_str!("../../../templates/install/facts.sh");
 
@@ -206,11 +207,7 @@ impl Reader {
             machine,
             os: self.single.remove("os").unwrap_or_default(),
             os_version: self.single.remove("os-version").unwrap_or_default(),
-            init: match self.take("init")?.as_str() {
-                "systemd" => Init::Systemd,
-                "upstart" => Init::Upstart,
-                _ => Init::Other,
-            },
+            init: Init::from_fact(&self.take("init")?),
             root: self.take("uid")? == "0",
             clock: clock.parse().map_err(|_| FactsError::BadLine { line: format!("clock {clock}") })?,
             disk_free: self.disk_free.ok_or_else(|| FactsError::Lacks { what: "the free disk space".to_owned() })?,

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::model::event::{Doing, UnitVerb};
-use crate::model::facts::{FactsQuery, Init};
+use crate::model::facts::FactsQuery;
 use crate::model::file::{HostPath, UnitName};
+use crate::model::init::Init;
 
 fn path(text: &str) -> HostPath {
     HostPath::new(text).unwrap()
