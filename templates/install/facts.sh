@@ -26,9 +26,17 @@ show_host() {
 show_init() {
     if [ -d "$root/run/systemd/system" ]; then
         init=systemd
-    elif initctl version 2>/dev/null | grep -q upstart; then
-        init=upstart
     else
+        # "init (upstart 1.13.2)"; a systemd host may have the program too, and then nobody answers it.
+        case $(initctl version 2>/dev/null) in
+        *'(upstart '*')')
+            init=upstart
+            version=$(initctl version 2>/dev/null)
+            version=${version##*'(upstart '}
+            printf 'init upstart %s\n' "${version%')'}"
+            return
+            ;;
+        esac
         init=other
     fi
     printf 'init %s\n' "$init"

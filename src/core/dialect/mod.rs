@@ -14,6 +14,8 @@ pub use conflicts::{About, Conflict, conflicts};
 pub use document::document;
 pub use table::Capability;
 
+pub use super::upstart::OLDEST as OLDEST_UPSTART;
+
 use crate::model::init::Init;
 use crate::model::version::{Program, Versions};
 
@@ -59,9 +61,6 @@ pub const fn oldest(program: Program) -> Version {
         Program::Pushgateway => Version::new(1, 0, 0),
     }
 }
-
-/// The oldest Upstart: that of Amazon Linux 1 and RHEL 6.
-pub const OLDEST_UPSTART: Version = Version::new(0, 6, 5);
 
 /// All that decides how something is said on one host.
 #[derive(Debug, Clone, Copy)]

@@ -207,11 +207,7 @@ impl Reader {
             machine,
             os: self.single.remove("os").unwrap_or_default(),
             os_version: self.single.remove("os-version").unwrap_or_default(),
-            init: match self.take("init")?.as_str() {
-                "systemd" => Init::Systemd,
-                "upstart" => Init::Upstart(semver::Version::new(0, 6, 5)),
-                _ => Init::Other,
-            },
+            init: Init::from_fact(&self.take("init")?),
             root: self.take("uid")? == "0",
             clock: clock.parse().map_err(|_| FactsError::BadLine { line: format!("clock {clock}") })?,
             disk_free: self.disk_free.ok_or_else(|| FactsError::Lacks { what: "the free disk space".to_owned() })?,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::upstart;
 use crate::model::facts::{Facts, FactsQuery, UnitFact};
 use crate::model::file::{Check, FileSource, HostPath, ManagedFile, Reaction, UnitName, Wanted, Word};
 use crate::model::host::Role;
@@ -43,10 +44,11 @@ pub fn unfit(facts: &Facts) -> Option<String> {
             "the login user is not root and sudo did not make it so; allow it sudo, or log in as root".to_owned(),
         );
     }
-    match facts.init {
+    match &facts.init {
         Init::Systemd => None,
-        Init::Upstart(_) => {
-            Some("it runs Upstart, which this version of clusterctl does not install on yet".to_owned())
+        Init::Upstart(version) if *version >= upstart::OLDEST => None,
+        Init::Upstart(version) => {
+            Some(format!("it runs Upstart {version}; clusterctl installs on {} and newer", upstart::OLDEST))
         }
         Init::Other => Some("neither systemd nor Upstart runs there as process 1".to_owned()),
     }

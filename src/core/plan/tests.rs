@@ -226,7 +226,7 @@ fn unfit_hosts_are_named_with_the_cure() {
         }),
         blocked(|facts| facts.missing_tools = vec!["gzip".to_owned(), "tar".to_owned()]),
         blocked(|facts| facts.root = false),
-        blocked(|facts| facts.init = Init::Upstart(semver::Version::new(0, 6, 5))),
+        blocked(|facts| facts.init = Init::Upstart(semver::Version::new(0, 6, 3))),
         blocked(|facts| facts.init = Init::Other),
         blocked(|facts| facts.disk_free = 100 << 20),
     ];
