@@ -16,7 +16,7 @@ use crate::world::{consul, prometheus};
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The scrape jobs of clusterctl's own programs; see templates/prometheus/prometheus.yml.
-const OUR_JOBS: [&str; 3] = ["node", "consul", "prometheus"];
+const OUR_JOBS: [&str; 4] = ["node", "consul", "prometheus", "alertmanager"];
 
 /// What still was not as it should be when the deadline came.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

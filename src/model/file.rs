@@ -150,7 +150,8 @@ pub struct ManagedFile {
     pub reactions: Vec<(UnitName, Reaction)>,
     /// Its content is never shown, logged or fetched.
     pub secret: bool,
-    /// Written only where nothing stands: from then on another program writes it.
+    /// Written only where nothing stands, and where the program that reads it becomes another version: otherwise
+    /// another program writes it.
     pub seed: bool,
 }
 

@@ -8,18 +8,19 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clusterctl::core::render::{Peer, Renderer};
+use clusterctl::core::render::{Peer, Renderer, Subject};
 use clusterctl::core::specfile;
 use clusterctl::model::artifact::{Arch, Artifact};
 use clusterctl::model::file::{FileSource, Wanted, Word};
 use clusterctl::model::host::Role;
+use clusterctl::model::init::Init;
 use clusterctl::model::name::HostName;
 use clusterctl::model::spec::Spec;
-use clusterctl::model::version::{Program, Versions};
+use clusterctl::model::version::{Preset, Program};
 use clusterctl::world::artifacts::Cache;
 
-/// The programs that scripts/programs put into the cache.
-fn artifacts() -> BTreeMap<Program, Artifact> {
+/// The programs that scripts/programs put into the cache, in the spec's versions.
+fn artifacts(spec: &Spec) -> BTreeMap<Program, Artifact> {
     let cache = std::env::var_os("CLUSTERCTL_CACHE_DIR").map_or_else(
         || match std::env::var_os("XDG_CACHE_HOME") {
             Some(folder) => PathBuf::from(folder).join("clusterctl"),
@@ -29,15 +30,14 @@ fn artifacts() -> BTreeMap<Program, Artifact> {
     );
     let listed = Cache::open(cache.join("artifacts")).unwrap().list().unwrap();
     let here = Arch::from_machine(std::env::consts::ARCH);
-    let versions = Versions::current();
-    let wanted = versions.all();
+    let wanted = spec.releases(Role::Server);
     let found: BTreeMap<Program, Artifact> = listed
         .into_iter()
         .filter(|artifact| Some(artifact.id.arch) == here)
         .filter(|artifact| wanted.contains(&(artifact.id.program, &artifact.id.version)))
         .map(|artifact| (artifact.id.program, artifact))
         .collect();
-    assert_eq!(found.len(), wanted.len(), "the programs are not in the cache: run scripts/programs");
+    assert_eq!(found.len(), wanted.len(), "not all of {wanted:?} are in the cache: run scripts/programs [--older]");
     found
 }
 
@@ -120,11 +120,11 @@ fn peers(ipv6: bool) -> Vec<Peer> {
 }
 
 fn check(spec: &Spec) {
-    let (renderer, artifacts) = (Renderer::new(&BTreeMap::new()).unwrap(), artifacts());
+    let (renderer, artifacts) = (Renderer::new(&BTreeMap::new()).unwrap(), artifacts(spec));
     for ipv6 in [false, true] {
         let peers = peers(ipv6);
         for host in [&peers[0], &peers[3]] {
-            let wanted = renderer.wanted(spec, host, &peers, &artifacts).unwrap();
+            let wanted = renderer.wanted(spec, &Subject::of(host, &peers, Init::Systemd), &artifacts).unwrap();
             Tree::of(&wanted).check(&wanted);
         }
     }
@@ -137,6 +137,23 @@ fn spec(text: &str) -> Spec {
 #[test]
 fn the_default_spec_passes_its_programs_checks() {
     check(&spec(""));
+    check(&spec(
+        "[prometheus]\ndiscovery = \"consul-template\"\n[alertmanager]\nwebhooks = [\"http://hook.example/a?b='c'\"]",
+    ));
+}
+
+/// The oldest versions that can be had: another dialect of each program, judged by those programs themselves.
+#[test]
+fn older_versions_pass_their_programs_checks() {
+    let older = "[versions]\nconsul = \"1.8.7\"\nconsul_template = \"0.10.0\"\nprometheus = \"2.42.0\"\n\
+                 node_exporter = \"1.5.0\"\n";
+    for discovery in ["consul-sd", "consul-template"] {
+        check(&spec(&format!(
+            "{older}[prometheus]\ndiscovery = \"{discovery}\"\nexternal_labels = {{ a = \"$HOME\" }}\n\
+             [[service]]\nname = \"web\"\nport = 80\nroles = [\"server\", \"node\"]\n\
+             check = {{ args = [\"/bin/echo\", \"it's\"] }}\nmetrics = {{ port = 81, unhealthy = \"skip\" }}\n"
+        )));
+    }
 }
 
 #[test]
@@ -154,8 +171,9 @@ fn hostile_values_pass_their_programs_checks() {
 /// The checks are worth something: each program refuses what it should.
 #[test]
 fn the_programs_refuse_what_is_wrong() {
-    let (renderer, artifacts, peers) = (Renderer::new(&BTreeMap::new()).unwrap(), artifacts(), peers(false));
-    let wanted = renderer.wanted(&spec(""), &peers[0], &peers, &artifacts).unwrap();
+    let (renderer, peers, spec) = (Renderer::new(&BTreeMap::new()).unwrap(), peers(false), spec(""));
+    let subject = Subject::of(&peers[0], &peers, Init::Systemd);
+    let wanted = renderer.wanted(&spec, &subject, &artifacts(&spec)).unwrap();
     let spoil: [(&str, &str, &str); 3] = [
         ("/etc/consul.d/consul.json", "\"bind_addr\"", "\"bind_adr\""),
         ("/etc/prometheus/prometheus.yml", "scrape_interval", "scrape_intervall"),
@@ -176,8 +194,9 @@ fn the_programs_refuse_what_is_wrong() {
 fn the_script_and_the_code_name_the_same_versions() {
     let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/programs")).unwrap();
     let named: BTreeSet<&str> = script.lines().filter(|line| line.contains('=')).collect();
-    for (program, version) in Versions::current().all() {
-        let line = format!("{}={version}", program.as_str().to_uppercase());
+    let versions = Preset::Current.versions();
+    for (program, version) in Program::ALL.into_iter().filter_map(|program| Some((program, versions.get(program)?))) {
+        let line = format!("{}={version}", program.as_str().to_uppercase().replace('-', "_"));
         assert!(named.contains(line.as_str()), "scripts/programs has no line {line}");
     }
 }

@@ -185,6 +185,9 @@ impl Planner<'_> {
     fn files(&mut self, old_texts: &BTreeMap<HostPath, String>) {
         for file in &self.wanted.files {
             let Some((change, reason)) = file_change(file, self.facts) else { continue };
+            if file.seed && change != FileChange::Create && !self.is_for_another_version(file) {
+                continue;
+            }
             let diff = match (&file.source, old_texts.get(&file.path)) {
                 (FileSource::Text(new), Some(old)) if !file.secret => Some(diff(old, new)),
                 _ => None,
@@ -197,6 +200,15 @@ impl Planner<'_> {
             }
             self.push(Action::PutFile { file: Box::new(file.clone()), path: file.path.clone(), change, diff }, reason);
         }
+    }
+
+    /// Does a program come that may not read what stands there? Whoever writes the file does so anew for it, but the
+    /// program starts first.
+    fn is_for_another_version(&self, seed: &ManagedFile) -> bool {
+        let units: Vec<&UnitName> = seed.reactions.iter().map(|(unit, _)| unit).collect();
+        let runs_it = |file: &&ManagedFile| file.reactions.iter().any(|(unit, _)| units.contains(&unit));
+        let mut programs = self.wanted.files.iter().filter(|file| matches!(file.source, FileSource::Executable(_)));
+        programs.any(|program| runs_it(&program) && file_change(program, self.facts).is_some())
     }
 
     /// Files that an earlier run put there and that nobody wants any more.
@@ -272,9 +284,6 @@ fn file_change(file: &ManagedFile, facts: &Facts) -> Option<(FileChange, String)
     let Some(is) = facts.files.get(&file.path) else {
         return Some((FileChange::Create, "the file does not exist".to_owned()));
     };
-    if file.seed {
-        return None;
-    }
     if is.sha256 != file.sha256() {
         let what = match file.source {
             FileSource::Text(_) => "its content differs",

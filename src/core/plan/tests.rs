@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::core::render::{Peer, Renderer, Subject};
 use crate::core::templates::Overrides;
-use crate::model::artifact::{Arch, Compression};
+use crate::model::artifact::{Arch, Compression, Sha256};
 use crate::model::facts::{DirFact, FileFact};
 use crate::model::name::ClusterName;
 use crate::model::spec::Spec;
@@ -257,4 +257,26 @@ fn diffs_come_from_old_texts_and_never_from_secrets() {
     let secret = host_plan(&name(), Role::Server, &new, &facts, &texts);
     assert_eq!(diff_of(&secret), None);
     assert!(texts_to_fetch(&secret).is_empty());
+}
+
+/// Another program writes it from then on; but one of another version may not be able to read what that wrote.
+#[test]
+fn a_seed_is_sown_once_and_again_for_another_version() {
+    let config = "/etc/prometheus/prometheus.yml";
+    let mut wanted = wanted();
+    let mut facts = converged(&wanted);
+    file_mut(&mut wanted, config).seed = true;
+    let written = facts.files.get_mut(&path(config)).unwrap();
+    (written.sha256, written.owner) = (Sha256::of(b"written by another"), "prometheus".to_owned());
+    assert!(plan(&wanted, &facts).is_empty());
+
+    let program = facts.files.get_mut(&path("/usr/local/bin/prometheus")).unwrap();
+    program.sha256 = Sha256::of(b"another version");
+    let steps = lines(&plan(&wanted, &facts));
+    assert!(steps.iter().any(|step| step.starts_with("Content /etc/prometheus/prometheus.yml")), "{steps:?}");
+
+    let mut facts = converged(&wanted);
+    facts.files.remove(&path(config));
+    let steps = lines(&plan(&wanted, &facts));
+    assert!(steps.iter().any(|step| step.starts_with("Create /etc/prometheus/prometheus.yml")), "{steps:?}");
 }
