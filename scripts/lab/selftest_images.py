@@ -65,26 +65,11 @@ def since(c, at, keys):
 
 def scaling(c, image):
     """A group's hosts come and go with its desired capacity, as its template says; lost ones are replaced."""
+    template = templated(c, image)
     groups = c.service("autoscaling")
-    data = {
-        "ImageId": image,
-        "InstanceType": "t3.micro",
-        "KeyName": "selftest",
-        "SecurityGroupIds": [c.group],
-        "IamInstanceProfile": {"Name": "selftest"},
-        "MetadataOptions": {"HttpTokens": "required", "InstanceMetadataTags": "enabled"},
-        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "by-template"}]}],
-    }
-    c.ec2.create_launch_template(LaunchTemplateName="selftest", LaunchTemplateData={**data, "KeyName": "none"})
-    version = c.ec2.create_launch_template_version(LaunchTemplateName="selftest", LaunchTemplateData=data)
-    template = {
-        "LaunchTemplateName": "selftest",
-        "Version": str(version["LaunchTemplateVersion"]["VersionNumber"]),
-    }
     subnets = [s["SubnetId"] for s in c.ec2.describe_subnets()["Subnets"] if s["DefaultForAz"]]
-    name = {"AutoScalingGroupName": "fleet"}
     groups.create_auto_scaling_group(
-        **name,
+        AutoScalingGroupName="fleet",
         LaunchTemplate=template,
         MinSize=0,
         MaxSize=3,
@@ -99,12 +84,42 @@ def scaling(c, image):
 
     expect("its hosts boot first", len(members("Pending")) == 2, members("Pending"))
     one, two = until("two are in service", 20, lambda: members() if len(members()) == 2 else None)
+    as_the_template_says(c, one, two)
+    come_and_go(c, groups, members, {one, two})
+    direct = c.ec2.run_instances(LaunchTemplate=template, MinCount=2, MaxCount=2)["Instances"]
+    for instance in direct:
+        instance = c.instance(instance["InstanceId"])
+        expect("a launch by template", (instance["ImageId"], instance["KeyName"]) == (image, "selftest"), instance)
+        expect("has its profile", instance["IamInstanceProfile"]["Arn"].endswith("/selftest"), instance)
+        expect("and its metadata options", instance["MetadataOptions"]["HttpTokens"] == "required", instance)
+    c.ec2.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in direct])
+
+
+def templated(c, image):
+    """A launch template whose second version is the one that counts."""
+    data = {
+        "ImageId": image,
+        "InstanceType": "t3.micro",
+        "KeyName": "selftest",
+        "SecurityGroupIds": [c.group],
+        "IamInstanceProfile": {"Name": "selftest"},
+        "MetadataOptions": {"HttpTokens": "required", "InstanceMetadataTags": "enabled"},
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "by-template"}]}],
+    }
+    c.ec2.create_launch_template(LaunchTemplateName="selftest", LaunchTemplateData={**data, "KeyName": "none"})
+    version = c.ec2.create_launch_template_version(LaunchTemplateName="selftest", LaunchTemplateData=data)
+    return {
+        "LaunchTemplateName": "selftest",
+        "Version": str(version["LaunchTemplateVersion"]["VersionNumber"]),
+    }
+
+
+def as_the_template_says(c, one, two):
     first = c.instance(one)
     expect("they are in two subnets", first["SubnetId"] != c.instance(two)["SubnetId"])
     seen = {t["Key"]: t["Value"] for t in first["Tags"]}
     wanted = {"Name": "by-template", "fleet": "yes", "aws:autoscaling:groupName": "fleet"}
     expect("it has both tags", wanted.items() <= seen.items(), seen)
-    at, keys = first["PublicIpAddress"], c.host_keys(one)
     look = """
         at=http://169.254.169.254/latest
         token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' $at/api/token)
@@ -112,12 +127,16 @@ def scaling(c, image):
             curl -sf -H "X-aws-ec2-metadata-token: $token" $at/meta-data/$path; echo
         done
         ls /opt"""
-    said = c.ssh(at, keys, look).split()
+    said = c.ssh(first["PublicIpAddress"], c.host_keys(one), look).split()
     expect("it has role, tags and files", said == ["selftest", "yes", one, "mine", "second"], said)
 
+
+def come_and_go(c, groups, members, first):
+    """Up to three, two of them lost and replaced, down to one, and away."""
+    name = {"AutoScalingGroupName": "fleet"}
     groups.set_desired_capacity(**name, DesiredCapacity=3)
     more = until("a third is in service", 20, lambda: members() if len(members()) == 3 else None)
-    expect("the others stay", {one, two} <= set(more), more)
+    expect("the others stay", first <= set(more), more)
     lost, broken = more[0], more[1]
     c.ec2.terminate_instances(InstanceIds=[lost])
     c.ssh(c.instance(broken)["PublicIpAddress"], c.host_keys(broken), "sudo systemctl poweroff --no-block")
@@ -137,10 +156,3 @@ def scaling(c, image):
     groups.delete_auto_scaling_group(**name, ForceDelete=True)
     c.wait(last, "terminated")
     expect("it is off", not reaches(at, 22))
-    direct = c.ec2.run_instances(LaunchTemplate=template, MinCount=2, MaxCount=2)["Instances"]
-    for instance in direct:
-        instance = c.instance(instance["InstanceId"])
-        expect("a launch by template", (instance["ImageId"], instance["KeyName"]) == (image, "selftest"), instance)
-        expect("has its profile", instance["IamInstanceProfile"]["Arn"].endswith("/selftest"), instance)
-        expect("and its metadata options", instance["MetadataOptions"]["HttpTokens"] == "required", instance)
-    c.ec2.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in direct])
