@@ -1,6 +1,7 @@
 """moto's EC2, changed to what EC2 is: calls that only noted something reach the hosts, and answers say what is so.
 
-This is the one place that changes moto's classes. Each change says what EC2 does that moto 5.2 does not.
+This, `sealing` and `scaling` are the places that change moto's classes. Each change says what EC2 does that moto 5.2
+does not.
 """
 
 import base64
@@ -23,7 +24,7 @@ from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
 
-from lab import place
+from lab import place, scaling, sealing
 from lab.command import Failure
 from lab.instances import PENDING, SHUTTING, STOPPING
 
@@ -62,6 +63,8 @@ def install(lab_instances):
     install_launch(self)
     install_tokens(self)
     install_views(self)
+    sealing.install(self)
+    scaling.install(self)
 
 
 def install_network(self):
@@ -263,6 +266,8 @@ def check_launch(self, backend, image_id, count, kwargs):
             "UnsupportedOperation", f"This lab has hosts in {place.REGION} only, not in {backend.region_name}"
         )
     image = backend.amis.get(image_id)
+    if image and image.state != "available":
+        raise EC2ClientError("InvalidAMIID.Unavailable", f"The image ID '{image_id}' is {image.state}")
     wanted = (
         INSTANCE_TYPES.get(kwargs.get("instance_type"), {}).get("ProcessorInfo", {}).get("SupportedArchitectures", [])
     )

@@ -56,12 +56,12 @@ class Host:
             folder.chmod(0o755)
         seed(self.upper)
 
-    def boot(self, rules):
-        """Starts it; its security groups' `rules` stand before it can listen."""
+    def boot(self, rules, anew=True):
+        """Starts it; its security groups' `rules` stand before it can listen. `anew`: after a stop."""
         with self.lock:
             self.clear()
             # Each start has a console of its own, as on EC2.
-            if self.console.exists():
+            if anew and self.console.exists():
                 self.console.replace(self.console.with_suffix(".old"))
             network.make_port(self.lab, self.record, self.id, self.address)
             network.nft(self.machine, rules)

@@ -43,10 +43,16 @@ ADDED = [
 # Image id → layers of its tree, the uppermost first. An image that is not here has the base tree; one sealed from
 # a host would put the host's layer before it.
 SEALED = {}
+# Image id → the one of ours or moto's that it goes back to, by one or more hosts.
+ORIGIN = {}
 
 
 def layers(image_id):
     return SEALED.get(image_id, []) + [base.tree()]
+
+
+def origin(image_id):
+    return ORIGIN.get(image_id, image_id)
 
 
 def register(ec2, ssm):

@@ -178,7 +178,8 @@ class Instances:
     def seed(self, instance, upper):
         pair = self.backend.key_pairs.get(instance.key_name)
         keys = [openssh(pair)] if pair else []
-        image = self.backend.amis.get(instance.image_id)
+        # An image of somebody's own may have any name: its user is the one of what it was made of.
+        image = self.backend.amis.get(images.origin(instance.image_id))
         seed.write(
             upper,
             instance_id=instance.id,
@@ -188,7 +189,8 @@ class Instances:
             user_data=user_data(instance),
             keys=keys,
             api=self.record["api"],
-            authority=self.authority,
+            # An image that was made of a host trusts it already, and whom else its maker trusts.
+            authority=None if instance.image_id in images.SEALED else self.authority,
             sshd="no-sshd" not in self.boot_faults.get(instance.id, {}),
         )
 

@@ -61,6 +61,11 @@ class Lab:
         return self.dir / "hosts"
 
     @property
+    def images(self):
+        """The trees of images that were made of hosts."""
+        return self.dir / "images"
+
+    @property
     def authority(self):
         """The certificate that the lab's hosts trust."""
         return self.dir / "authority.pem"

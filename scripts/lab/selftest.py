@@ -1,6 +1,6 @@
 """Tries the lab out from outside, as a client would, in labs of its own. Fails with the first thing that is not so.
 
-`scripts/ec2-lab selftest`; under a minute.
+`scripts/ec2-lab selftest`; about a minute.
 """
 
 import os
@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab import base, cli, leftovers, network, place, selftest_tls
+from lab import base, cli, leftovers, network, place, selftest_images, selftest_tls
 from lab.client import BLOCK, DEBIAN, Client, expect, permission, reaches, refused, until
 from lab.command import Failure, run
 from lab.selftest_faults import faults, hanging, hidden, log_of_calls
@@ -303,6 +303,10 @@ def steps(one, two, folder, step):
     step("credentials and refusals")
     booted_faults(c, deaf, mute, scaled)
     step("hosts without sshd and console, Auto Scaling")
+    image = selftest_images.sealing(c)
+    step("an image of a host")
+    selftest_images.scaling(c, image)
+    step("an Auto Scaling group of that image")
     expect("the other lab's host runs", bool(d.host_keys(other)))
     server = list(leftovers.in_groups(one.key, "server"))
     for pid in server:

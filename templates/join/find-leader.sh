@@ -25,7 +25,7 @@ metadata=${metadata%/}/latest
 # One look-up of the CLI, with all its pages.
 limit=60
 PATH=$PATH:/usr/local/bin
-# No letter case, order or message depends on somebody's language, and no tag on what the terminal can show.
+# What is compared, sorted and said does not depend on the machine's language.
 LC_ALL=C PYTHONIOENCODING=utf-8 AWS_PAGER='' AWS_CLI_AUTO_PROMPT=off
 export PATH LC_ALL PYTHONIOENCODING AWS_PAGER AWS_CLI_AUTO_PROMPT
 
@@ -95,7 +95,7 @@ addresses() {
                 octet(part[3]) && octet(part[4]) && part[1] > 0 && part[1] < 224
         }
         BEGIN { value = tolower(ENVIRON["wanted"]); cluster = ENVIRON["ours"] }
-        { sub(/^ +/, ""); sub(/,? *\r?$/, "") }
+        { sub(/^ +/, ""); sub(/, *$/, "") }
         $0 == "[" { fields = 0; next }
         $0 == "]" {
             # EC2 takes * and ? in a filter for any text: a tag that is not quite ours is none here.
