@@ -157,7 +157,47 @@ show_own() {
 }
 
 show_units() {
-    [ "$init" = systemd ] && [ -n "$units" ] || return 0
+    case $init in
+    systemd) [ -z "$units" ] || show_services ;;
+    upstart)
+        for unit in $units; do
+            show_job "$unit"
+        done
+        ;;
+    esac
+}
+
+# show_job NAME: what Upstart says of it, in systemd's words; nothing where it does not know the job. It reads a
+# changed file by itself, but goes on with what it has until a stop and a start.
+show_job() {
+    shown=$(initctl status "$1" 2>/dev/null) || return 0
+    # A job between two states shows its other processes on lines of their own.
+    shown=${shown%%'
+'*}
+    pid=0 since=0
+    case $shown in
+    "$1 start/running, process "*)
+        active=active
+        pid=${shown##* }
+        # The program's name stands in parentheses and may have blanks in it. The time counts in hundredths of a second.
+        if [ -r "/proc/$pid/stat" ] && read -r stat <"/proc/$pid/stat" 2>/dev/null; then
+            set -- "$1" ${stat##*') '}
+            since=${21}0000
+        fi
+        ;;
+    "$1 start/running"*) active=active ;;
+    "$1 start/"*) active=activating ;;
+    "$1 stop/waiting"*) active=inactive ;;
+    "$1 stop/"*) active=deactivating ;;
+    *) return 0 ;;
+    esac
+    enabled=enabled
+    grep -q '^[[:blank:]]*manual' "$root/etc/init/$1.override" 2>/dev/null && enabled=disabled
+    printf 'unit %s\n' "Job=$1" "ActiveState=$active" "UnitFileState=$enabled" "MainPID=$pid" \
+        "ExecMainStartTimestampMonotonic=$since" ''
+}
+
+show_services() {
     services=''
     for unit in $units; do
         services="$services $unit.service"

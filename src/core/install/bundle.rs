@@ -6,11 +6,14 @@ use std::fmt::Write as _;
 use super::quote;
 use crate::model::artifact::Compression;
 use crate::model::file::{Check, FileSource, HostPath, ManagedFile, Reaction, Word};
+use crate::model::init::Init;
 use crate::model::plan::{Action, FileChange, HostPlan};
 use crate::model::stream::Part;
 
-/// The installer's functions.
+/// The installer's functions, and those for each init system.
 pub const INSTALLER: &str = include_str!("../../../templates/install/install.sh");
+pub const SYSTEMD: &str = include_str!("../../../templates/install/systemd.sh");
+pub const UPSTART: &str = include_str!("../../../templates/install/upstart.sh");
 
 /// A command and its standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +24,22 @@ pub struct Bundle {
     pub bytes: u64,
 }
 
-/// The installation of `plan`; programs travel in `compression`. `manifest`: all files that are ours on that host
-/// afterwards.
-pub fn bundle(plan: &HostPlan, compression: Compression, manifest: &BTreeSet<HostPath>, run_id: &str) -> Bundle {
-    bundle_at(plan, compression, manifest, run_id, "")
+/// The installation of `plan` on a host that runs `init`; programs travel in `compression`. `manifest`: all files that
+/// are ours on that host afterwards.
+pub fn bundle(
+    plan: &HostPlan,
+    init: &Init,
+    compression: Compression,
+    manifest: &BTreeSet<HostPath>,
+    run_id: &str,
+) -> Bundle {
+    bundle_at(plan, init, compression, manifest, run_id, "")
 }
 
 /// `root` is a prefix for all paths; tests install into a tree of their own.
 pub(super) fn bundle_at(
     plan: &HostPlan,
+    init: &Init,
     compression: Compression,
     manifest: &BTreeSet<HostPath>,
     run_id: &str,
@@ -49,7 +59,12 @@ pub(super) fn bundle_at(
         }
     }
     // Last, and its call on the last line: a stream that breaks off installs nothing.
-    let script = format!("{INSTALLER}\n{}\nmain \"$1\" \"$2\"\n", work.script(manifest, run_id));
+    let units = match init {
+        Init::Upstart(_) => UPSTART,
+        // Nothing is planned for a host with another one.
+        Init::Systemd | Init::Other => SYSTEMD,
+    };
+    let script = format!("{INSTALLER}\n{units}\n{}\nmain \"$1\" \"$2\"\n", work.script(manifest, run_id));
     entry(&mut parts, "install.sh", script.into_bytes());
     parts.push(Part::Bytes(vec![0; 1024]));
     let own = quote(&format!("{root}/var/lib/clusterctl"));
@@ -270,7 +285,8 @@ impl<'a> Work<'a> {
     }
 
     fn units(&self, call: &mut dyn FnMut(&str, &[&str])) {
-        let is_unit = |path: &HostPath| path.as_str().starts_with("/etc/systemd/");
+        let is_unit =
+            |path: &HostPath| ["/etc/systemd/", "/etc/init/"].iter().any(|dir| path.as_str().starts_with(dir));
         let restarts = self.acts.iter().any(|(verb, _)| *verb == Reaction::Restart.as_str());
         let units_change =
             self.written.iter().any(|file| is_unit(&file.path)) || self.removed.iter().any(|path| is_unit(path));

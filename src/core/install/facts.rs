@@ -157,7 +157,8 @@ impl Reader {
         }
     }
 
-    /// `systemctl show` prints a block of properties for each unit, with an empty line between them.
+    /// `systemctl show` prints a block of properties for each unit, with an empty line between them; the facts' script says
+    /// the same of Upstart's jobs.
     fn unit_line(&mut self, line: &str) -> Option<()> {
         if line.is_empty() {
             self.end_unit();
@@ -167,6 +168,7 @@ impl Reader {
         let fact = &mut self.unit.1;
         match key {
             "Id" => self.unit.0 = Some(UnitName::new(value.strip_suffix(".service")?).ok()?),
+            "Job" => self.unit.0 = Some(UnitName::new(value).ok()?),
             "ActiveState" => value.clone_into(&mut fact.active),
             "UnitFileState" => value.clone_into(&mut fact.enabled),
             "NeedDaemonReload" => fact.needs_daemon_reload = value == "yes",

@@ -309,7 +309,8 @@ fn concerns(check: &Check, path: &HostPath) -> bool {
 
 /// The unit that a unit file defines.
 fn unit_of(path: &HostPath) -> Option<UnitName> {
-    let name = path.as_str().strip_prefix("/etc/systemd/system/")?.strip_suffix(".service")?;
+    let between = |folder: &str, suffix: &str| path.as_str().strip_prefix(folder)?.strip_suffix(suffix);
+    let name = between("/etc/systemd/system/", ".service").or_else(|| between("/etc/init/", ".conf"))?;
     UnitName::new(name).ok()
 }
 

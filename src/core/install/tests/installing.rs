@@ -17,6 +17,7 @@ use crate::model::artifact::{Compression, Executable, Packed, Sha256};
 use crate::model::facts::{Facts, FactsQuery};
 use crate::model::file::{Check, FileSource, HostPath, ManagedDir, ManagedFile, Word};
 use crate::model::host::Role;
+use crate::model::init::Init;
 use crate::model::name::HostName;
 use crate::model::plan::{Action, FileChange, HostPlan, Reason, Step};
 use crate::model::stream::Part;
@@ -95,7 +96,7 @@ impl Machine {
                 _ => None,
             })
             .collect();
-        let bundle = bundle_at(plan, self.compression(), &manifest, "test", &self.root());
+        let bundle = bundle_at(plan, &Init::Systemd, self.compression(), &manifest, "test", &self.root());
         let mut stream = Vec::new();
         for part in &bundle.parts {
             match part {

@@ -1,4 +1,5 @@
 mod installing;
+mod upstart;
 
 use std::collections::BTreeSet;
 
