@@ -8,6 +8,7 @@ mod floors;
 mod lab;
 mod lab_join;
 mod moto;
+mod older;
 mod programs;
 mod remote;
 mod remote_way;
