@@ -11,3 +11,4 @@ mod remote_way;
 mod sandbox;
 mod sshd;
 mod support;
+mod upstart;

@@ -19,7 +19,7 @@ use clusterctl::model::version::{Program, Versions};
 use clusterctl::world::artifacts::Cache;
 
 /// The programs that scripts/programs put into the cache.
-fn artifacts() -> BTreeMap<Program, Artifact> {
+pub fn artifacts() -> BTreeMap<Program, Artifact> {
     let cache = std::env::var_os("CLUSTERCTL_CACHE_DIR").map_or_else(
         || match std::env::var_os("XDG_CACHE_HOME") {
             Some(folder) => PathBuf::from(folder).join("clusterctl"),
