@@ -33,7 +33,8 @@ show_init() {
             init=upstart
             version=$(initctl version 2>/dev/null)
             version=${version##*'(upstart '}
-            printf 'init upstart %s\n' "${version%')'}"
+            # Ubuntu 16.04's dash removes no quoted parenthesis.
+            printf 'init upstart %s\n' "${version%?}"
             return
             ;;
         esac

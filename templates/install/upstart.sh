@@ -163,7 +163,10 @@ act() {
 # failed_unit VERB UNIT MESSAGE: with the job's own last words, where `console log` or our own redirection put them.
 failed_unit() {
     for log in "$root/var/log/upstart/$2.log" "$root/var/log/clusterctl/$2.log"; do
-        [ -s "$log" ] && show_log "$log"
+        [ -s "$log" ] || continue
+        # Upstart keeps what a terminal was sent.
+        tr -d '\r' <"$log" >"$out"
+        show_log "$out"
     done
     fail "$1 $2" "$3"
 }

@@ -15,3 +15,4 @@ mod remote_way;
 mod sandbox;
 mod sshd;
 mod support;
+mod upstart;

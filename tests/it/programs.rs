@@ -20,7 +20,7 @@ use clusterctl::model::version::{Preset, Program};
 use clusterctl::world::artifacts::Cache;
 
 /// The programs that scripts/programs put into the cache, in the spec's versions.
-fn artifacts(spec: &Spec) -> BTreeMap<Program, Artifact> {
+pub fn artifacts(spec: &Spec) -> BTreeMap<Program, Artifact> {
     let cache = std::env::var_os("CLUSTERCTL_CACHE_DIR").map_or_else(
         || match std::env::var_os("XDG_CACHE_HOME") {
             Some(folder) => PathBuf::from(folder).join("clusterctl"),
