@@ -10,12 +10,9 @@ OLDEST_CONSUL=0.7.5
 OLD_PROMETHEUS=2.42.0
 OLD_NODE_EXPORTER=1.5.0
 OLD_CONSUL_TEMPLATE=0.10.0
-OLD_ALERTMANAGER=0.25.0
-OLD_PUSHGATEWAY=1.5.1
 
 wanted=("consul=$OLD_CONSUL" "consul=$OLDER_CONSUL" "consul=$OLDEST_CONSUL" "prometheus=$OLD_PROMETHEUS"
-    "node_exporter=$OLD_NODE_EXPORTER" "consul-template=$OLD_CONSUL_TEMPLATE" "alertmanager=$OLD_ALERTMANAGER"
-    "pushgateway=$OLD_PUSHGATEWAY")
+    "node_exporter=$OLD_NODE_EXPORTER" "consul-template=$OLD_CONSUL_TEMPLATE")
 
 build_old() { # build_old PROGRAM=VERSION OUT
     case $1 in
@@ -26,11 +23,6 @@ build_old() { # build_old PROGRAM=VERSION OUT
         "node_exporter=$OLD_NODE_EXPORTER")
             from_debian "$2" $OLD_NODE_EXPORTER bookworm prometheus-node-exporter \
                 node_exporter=prometheus-node-exporter ;;
-        "alertmanager=$OLD_ALERTMANAGER")
-            from_debian "$2" $OLD_ALERTMANAGER bookworm prometheus-alertmanager \
-                alertmanager=prometheus-alertmanager amtool ;;
-        "pushgateway=$OLD_PUSHGATEWAY")
-            from_debian "$2" $OLD_PUSHGATEWAY bookworm prometheus-pushgateway pushgateway=prometheus-pushgateway ;;
     esac
 }
 
