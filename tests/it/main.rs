@@ -8,6 +8,7 @@ mod lab;
 mod programs;
 mod remote;
 mod remote_way;
+mod render;
 mod sandbox;
 mod sshd;
 mod support;
