@@ -19,6 +19,7 @@ use crate::model::event::Events;
 use crate::model::host::Host;
 use crate::model::name::ClusterName;
 use crate::model::spec::{ProviderSpec, Spec};
+use crate::model::version::Preset;
 use crate::ui::progress::{LogFile, system_clock};
 use crate::ui::{Document, Question, Reporter, Ui, View};
 use crate::world::artifacts::{Cache, Sources};
@@ -58,11 +59,7 @@ impl Session {
         trust_known_hosts(&mut spec, &paths);
         let cancel = super::signals::token(&ui);
         let reporter = reporter(&global, &ui)?;
-        let renderer = match &spec.templates {
-            Some(folder) => Renderer::new(&templates::read(folder)?)
-                .with_context(|| format!("compiling the templates of {}", folder.display()))?,
-            None => Renderer::new(&std::collections::BTreeMap::new())?,
-        };
+        let renderer = renderer(&spec)?;
         let cloud: Box<dyn Cloud> = match &spec.provider {
             ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
             ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
@@ -188,7 +185,7 @@ impl Session {
 /// The spec: `--file`, the sandbox, `./cluster.toml`, or a sandbox cluster that is there already.
 fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     if let Some(file) = &global.file {
-        return read_spec(file, paths);
+        return read_spec(file, paths, None);
     }
     let name = match &global.cluster {
         Some(name) => name.clone(),
@@ -199,7 +196,7 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     }
     let default = Path::new(DEFAULT_SPEC);
     if global.cluster.is_none() && default.exists() {
-        return read_spec(default, paths);
+        return read_spec(default, paths, None);
     }
     // Tags say which hosts are the cluster's, so that a region and a name are enough to find it.
     if let (Some(_), Some(cluster)) = (&global.region, &global.cluster) {
@@ -221,7 +218,7 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     )))
 }
 
-fn read_spec(file: &Path, paths: &Paths) -> Result<Spec> {
+fn read_spec(file: &Path, paths: &Paths, preset: Option<Preset>) -> Result<Spec> {
     let shown = file.display();
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
@@ -237,7 +234,7 @@ fn read_spec(file: &Path, paths: &Paths) -> Result<Spec> {
         }
         Err(error) => return Err(error).with_context(|| format!("reading {shown}")),
     };
-    let mut spec = specfile::parse_bytes(&bytes, &shown.to_string())?;
+    let mut spec = specfile::parse_bytes(&bytes, &shown.to_string(), preset)?;
     // Paths in a spec are meant from where it lies, so that it works from any folder.
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
     let resolve = |path: PathBuf| folder.join(paths.expand(path));
@@ -292,10 +289,27 @@ pub fn sources(spec: &Spec) -> Sources {
 
 /// The spec where there is one, else the defaults: for verbs that need no cluster.
 pub fn spec_or_default(global: &Global, paths: &Paths) -> Result<Spec> {
+    match spec_if_any(global, paths, None)? {
+        Some(spec) => Ok(spec),
+        None => Ok(Spec::sandbox(ClusterName::new(DEFAULT_SANDBOX)?)),
+    }
+}
+
+/// The spec that is named or lies here, where there is one; `preset` counts in place of its own.
+pub fn spec_if_any(global: &Global, paths: &Paths, preset: Option<Preset>) -> Result<Option<Spec>> {
     let default = Path::new(DEFAULT_SPEC);
     match &global.file {
-        Some(file) => read_spec(file, paths),
-        None if default.exists() && !global.sandbox => read_spec(default, paths),
-        None => Ok(Spec::sandbox(ClusterName::new(DEFAULT_SANDBOX)?)),
+        Some(file) => read_spec(file, paths, preset).map(Some),
+        None if default.exists() && !global.sandbox => read_spec(default, paths, preset).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The templates, those of the spec's own folder in place of ours.
+pub fn renderer(spec: &Spec) -> Result<Renderer> {
+    match &spec.templates {
+        Some(folder) => Renderer::new(&templates::read(folder)?)
+            .with_context(|| format!("compiling the templates of {}", folder.display())),
+        None => Ok(Renderer::new(&std::collections::BTreeMap::new())?),
     }
 }

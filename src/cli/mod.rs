@@ -18,6 +18,7 @@ mod lock;
 mod paths;
 mod plan;
 mod policy;
+mod render;
 mod signals;
 mod ssh;
 mod status;
@@ -119,6 +120,7 @@ enum Verb {
     Discover(discover::DiscoverArgs),
     Doctor(doctor::DoctorArgs),
     Policy(policy::PolicyArgs),
+    Render(render::RenderArgs),
     Exec(exec::ExecArgs),
     Ssh(ssh::SshArgs),
     #[command(subcommand)]
@@ -144,6 +146,7 @@ impl Cli {
             Verb::Discover(args) => discover::run(global, args).await,
             Verb::Doctor(args) => doctor::run(global, args).await,
             Verb::Policy(args) => policy::run(&global, &args),
+            Verb::Render(args) => render::run(global, args).await,
             Verb::Exec(args) => exec::run(global, args).await,
             Verb::Ssh(args) => ssh::run(global, args).await,
             Verb::Artifacts(verb) => artifacts::run(global, verb).await,

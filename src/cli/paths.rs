@@ -39,6 +39,11 @@ impl Paths {
         })
     }
 
+    /// The folders of `$PATH`, in which programs are looked for.
+    pub fn programs() -> Vec<PathBuf> {
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+    }
+
     pub fn artifacts(&self) -> PathBuf {
         self.cache.join("artifacts")
     }

@@ -3,7 +3,9 @@
 
 pub mod dialect;
 pub mod ec2;
+pub mod image;
 pub mod install;
+pub mod judge;
 pub mod names;
 pub mod plan;
 pub mod release;

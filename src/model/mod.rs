@@ -6,6 +6,7 @@ pub mod event;
 pub mod facts;
 pub mod file;
 pub mod host;
+pub mod image;
 pub mod init;
 pub mod jump;
 pub mod lasting;

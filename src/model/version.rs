@@ -92,6 +92,19 @@ impl Versions {
             Program::Pushgateway => return None,
         })
     }
+
+    /// Another version of a program that a cluster runs; of others nothing is kept.
+    pub fn set(&mut self, program: Program, version: Version) {
+        let at = match program {
+            Program::Consul => &mut self.consul,
+            Program::ConsulTemplate => &mut self.consul_template,
+            Program::Prometheus => &mut self.prometheus,
+            Program::NodeExporter => &mut self.node_exporter,
+            Program::Alertmanager => &mut self.alertmanager,
+            Program::Pushgateway => return,
+        };
+        *at = version;
+    }
 }
 
 /// A set of versions that belong together; a spec may begin with one and name others beside it.

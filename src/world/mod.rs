@@ -4,6 +4,8 @@
 pub mod artifacts;
 pub mod cloud;
 pub mod consul;
+pub mod folder;
 pub mod http;
 pub mod prometheus;
 pub mod remote;
+pub mod trial;

@@ -12,6 +12,7 @@ mod older;
 mod programs;
 mod remote;
 mod remote_way;
+mod render;
 mod sandbox;
 mod sshd;
 mod support;

@@ -90,6 +90,12 @@ pub fn has(capability: Capability, versions: &Versions) -> bool {
     Dialect { versions, init: &Init::Systemd }.has(capability)
 }
 
+/// Do both versions of a program understand the same?
+pub fn same(program: Program, one: &Version, other: &Version) -> bool {
+    let of_it = table::TABLE.iter().filter(|row| row.of == Part::Program(program));
+    of_it.into_iter().all(|row| row.has(one) == row.has(other))
+}
+
 /// A capability's name in templates.
 fn name(capability: Capability) -> String {
     #[derive(Serialize)]

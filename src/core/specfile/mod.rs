@@ -26,17 +26,23 @@ use crate::core::names::nearest;
 use crate::model::jump::{Jump, is_user};
 use crate::model::name::{ClusterName, Datacenter};
 use crate::model::spec::{ArtifactsSpec, Join, Span, Spec, SshSpec};
+use crate::model::version::Preset;
 
 /// Reads a spec. `file` is its name in messages; paths in it are left as they are.
 ///
 /// # Errors
 /// All mistakes that were found, in the order in which they stand.
 pub fn parse(text: &str, file: &str) -> Result<Spec, SpecErrors> {
+    parse_for(text, file, None)
+}
+
+/// [`parse`] with another preset than the file's, if any.
+fn parse_for(text: &str, file: &str, preset: Option<Preset>) -> Result<Spec, SpecErrors> {
     let sink = Sink::new(text);
     let spec = match DeTable::parse(text) {
         Ok(table) => {
             let start = 0..text.find('\n').unwrap_or(text.len());
-            read(&Section::new(&sink, "the file", start, Some(table.get_ref())))
+            read(&Section::new(&sink, "the file", start, Some(table.get_ref())), preset)
         }
         Err(error) => {
             no_toml(&sink, text, &error);
@@ -62,13 +68,14 @@ fn no_toml(sink: &Sink<'_>, text: &str, error: &toml::de::Error) {
     }
 }
 
-/// [`parse`] for a file's bytes, which may be no text.
+/// [`parse`] for a file's bytes, which may be no text. A `preset` that is given counts in place of the file's: it stands
+/// for the versions that the file does not name one by one.
 ///
 /// # Errors
 /// As [`parse`]; the first byte that is no UTF-8 is a mistake with its place.
-pub fn parse_bytes(bytes: &[u8], file: &str) -> Result<Spec, SpecErrors> {
+pub fn parse_bytes(bytes: &[u8], file: &str, preset: Option<Preset>) -> Result<Spec, SpecErrors> {
     let at = match std::str::from_utf8(bytes) {
-        Ok(text) => return parse(text, file),
+        Ok(text) => return parse_for(text, file, preset),
         Err(error) => error.valid_up_to(),
     };
     let text = String::from_utf8_lossy(bytes);
@@ -105,7 +112,7 @@ impl Provider {
     }
 }
 
-fn read(file: &Section<'_>) -> Option<Spec> {
+fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
     let cluster = file.section("cluster", "[cluster]");
     if !cluster.is_there() {
         let cure = "begin with a line [cluster], and name and provider below it; `clusterctl init` writes a whole spec";
@@ -123,7 +130,7 @@ fn read(file: &Section<'_>) -> Option<Spec> {
 
     let ssh = ssh(file);
     let hosts_spec = hosts::read(file, &ssh, provider);
-    let versions = versions::read(file);
+    let versions = versions::read(file, preset);
     let prometheus = monitoring::prometheus(file, hosts_spec.as_ref(), versions.preset);
     let alertmanager = monitoring::alertmanager(file);
     let services = services::read(file, hosts_spec.as_ref(), name.as_ref().map(|name| &name.value));

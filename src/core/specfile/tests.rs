@@ -226,14 +226,14 @@ fn what_is_no_text_is_a_mistake_with_its_place() {
     let mut bytes = sandbox("").into_bytes();
     let at = bytes.iter().position(|b| *b == b'h').unwrap();
     bytes[at] = 0xe4;
-    insta::assert_snapshot!(parse_bytes(&bytes, "cluster.toml").unwrap_err().to_string(), @r#"
+    insta::assert_snapshot!(parse_bytes(&bytes, "cluster.toml", None).unwrap_err().to_string(), @r#"
     cluster.toml:2:10: here the file is no UTF-8 text
       |
     2 | name = "s�op"
       |          ^
       = save it as UTF-8, or remove what stands here
     "#);
-    assert!(parse_bytes(sandbox("").as_bytes(), "cluster.toml").is_ok());
+    assert!(parse_bytes(sandbox("").as_bytes(), "cluster.toml", None).is_ok());
 }
 
 fn toml_string(text: &str) -> String {
@@ -278,4 +278,13 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn another_preset_counts_for_what_the_file_does_not_name() {
+    let text = sandbox("[versions]\npreset = \"current\"\nconsul = \"1.8.7\"\n");
+    let spec = parse_bytes(text.as_bytes(), "cluster.toml", Some(Preset::Classic)).unwrap();
+    let versions = (spec.versions.consul.to_string(), spec.versions.prometheus.to_string());
+    assert_eq!(versions, ("1.8.7".to_owned(), "0.14.0".to_owned()));
+    assert_eq!(spec.prometheus.discovery, crate::model::spec::Discovery::ConsulTemplate);
 }

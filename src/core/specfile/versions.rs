@@ -17,9 +17,10 @@ pub(super) struct Named {
     at: BTreeMap<Program, Span>,
 }
 
-pub(super) fn read(file: &Section<'_>) -> Named {
+pub(super) fn read(file: &Section<'_>, preset: Option<Preset>) -> Named {
     let section = file.section("versions", "[versions]");
-    let preset = section.parsed::<Preset>("preset", "current").map(|given| given.value).unwrap_or_default();
+    let written = section.parsed::<Preset>("preset", "current").map(|given| given.value);
+    let preset = preset.or(written).unwrap_or_default();
     let usual = preset.versions();
     let mut at = BTreeMap::new();
     let mut version = |key, program, default: Version| version(&section, key, program, default, &mut at);

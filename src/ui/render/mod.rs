@@ -3,6 +3,7 @@
 
 mod doctor;
 mod exec;
+mod image;
 mod listing;
 mod plan;
 mod run;
