@@ -131,7 +131,8 @@ fn block<'a>(tokens: &mut Tokens<'a>, out: &mut String, scope: &Scope<'_>) -> Op
             Token::Text(text) => out.push_str(text),
             Token::Action(action @ ("end" | "else")) => return Some(action),
             Token::Action("range .Tags") => {
-                let tags: Vec<_> = scope.instance.unwrap().tags.iter().map(|tag| (scope.instance, Some(*tag))).collect();
+                let tags: Vec<_> =
+                    scope.instance.unwrap().tags.iter().map(|tag| (scope.instance, Some(*tag))).collect();
                 each(tokens, out, scope, &tags);
             }
             Token::Action(action) if action.starts_with("range ") => {
