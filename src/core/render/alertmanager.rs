@@ -1,7 +1,8 @@
 //! Alertmanager, where the spec wants one: its configuration and its unit.
 
-use tera::Context;
+use serde_json::json;
 
+use super::context::Values;
 use super::place::{config, dir, path, program_path, unit, user};
 use super::{ALERTMANAGER_PORT, Making, RenderError, Unit};
 use crate::model::file::{Check, Reaction, Word};
@@ -17,10 +18,8 @@ impl Making<'_> {
         self.wanted.dirs.push(dir("/etc/alertmanager", 0o755, "root", "root"));
         self.wanted.dirs.push(dir(DATA, 0o750, "alertmanager", "alertmanager"));
         self.programs(Program::Alertmanager, &name)?;
-        let mut context = self.context.clone();
         let webhooks = self.spec.alertmanager.as_ref().map(|spec| spec.webhooks.clone()).unwrap_or_default();
-        context.insert("webhooks", &webhooks);
-        let text = self.renderer.text("alertmanager/alertmanager.yml", &context)?;
+        let text = self.text("alertmanager/alertmanager.yml", vec![("webhooks", json!(webhooks))])?;
         self.wanted.files.push(config(CONFIG, text, "alertmanager", &name, Reaction::Reload));
         let args = vec![
             format!("--config.file={CONFIG}"),
@@ -31,7 +30,7 @@ impl Making<'_> {
             "--cluster.listen-address=".to_owned(),
         ];
         let of = Unit { name: "alertmanager", program: Program::Alertmanager, user: "alertmanager", args };
-        self.unit_file(of, &Context::new())?;
+        self.unit_file(of, Values::new())?;
         self.wanted.checks.push(Check {
             title: "amtool check-config".to_owned(),
             covers: vec![path("/etc/alertmanager")],

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use tera::Context;
+use serde_json::json;
 
-use super::context::{ServiceContext, node_exporter_service, runs_on, servers_expected, service_context};
+use super::context::{Values, node_exporter_service, runs_on, servers_expected, service_context};
 use super::place::{config, dir, path, plain_file, program_path, script_path, unit, user};
 use super::{Making, RenderError, Unit};
 use crate::core::dialect::Capability;
@@ -31,20 +31,16 @@ impl Making<'_> {
 
         let joining = self.joining();
         let notify = self.dialect.has(Capability::ReadyNotification);
-        let mut extra = Context::new();
-        extra.insert("retry_join", &joining.retry_join);
         // READY comes after a join: only a server that finds itself there waits for no other.
-        extra.insert("notify", &(notify && self.subject.role.is_server() && !self.subject.servers.is_empty()));
-        extra.insert("join_script", &self.join_script(&joining)?);
-        let mut context = self.context.clone();
-        context.extend(extra.clone());
+        let notify = notify && self.subject.role.is_server() && !self.subject.servers.is_empty();
+        let of_unit = vec![("notify", json!(notify)), ("join_script", json!(self.join_script(&joining)?))];
 
-        let agent = self.renderer.text("consul/agent.json", &context)?;
+        let agent = self.text("consul/agent.json", vec![("retry_join", json!(joining.retry_join))])?;
         self.wanted.files.push(config("/etc/consul.d/consul.json", agent, "consul", &unit, Reaction::Restart));
-        let readme = self.renderer.text("consul/readme.txt", &context)?;
+        let readme = self.text("consul/readme.txt", Values::new())?;
         self.wanted.files.push(plain_file(path("/etc/consul.d/readme.txt"), 0o640, "root", "consul", readme));
         let args = vec!["agent".to_owned(), "-config-dir=/etc/consul.d".to_owned()];
-        self.unit_file(Unit { name: "consul", program: Program::Consul, user: "consul", args }, &extra)?;
+        self.unit_file(Unit { name: "consul", program: Program::Consul, user: "consul", args }, of_unit)?;
         self.services()?;
         self.wanted.checks.push(self.consul_check());
         Ok(())
@@ -56,18 +52,11 @@ impl Making<'_> {
             definitions.push((service.name.to_string(), service_context(service, self.dialect)));
         }
         for (name, definition) in definitions {
-            let text = self.service(&definition)?;
+            let text = self.text("consul/service.json", vec![("service", json!(definition))])?;
             let at = format!("/etc/consul.d/service-{name}.json");
             self.wanted.files.push(config(&at, text, "consul", &unit("consul"), Reaction::Reload));
         }
         Ok(())
-    }
-
-    fn service(&self, service: &ServiceContext) -> Result<String, RenderError> {
-        let mut context = Context::new();
-        context.insert("service", service);
-        context.insert("can", &self.dialect.can());
-        self.renderer.text("consul/service.json", &context)
     }
 
     fn joining(&self) -> Joining {
@@ -105,11 +94,9 @@ impl Making<'_> {
         if !joining.by_script {
             return Ok(String::new());
         }
-        let mut context = self.context.clone();
-        context.insert("tag_key", LEADER);
-        context.insert("tag_value", "True");
-        context.insert("region", self.region().unwrap_or_default());
-        let text = self.renderer.text("join/find-leader.sh", &context)?;
+        let region = self.region().unwrap_or_default();
+        let values = vec![("tag_key", json!(LEADER)), ("tag_value", json!("True")), ("region", json!(region))];
+        let text = self.text("join/find-leader.sh", values)?;
         let at = script_path("find-leader");
         self.wanted.files.push(plain_file(at.clone(), 0o755, "root", "root", text));
         Ok(at.to_string())

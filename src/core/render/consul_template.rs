@@ -1,7 +1,8 @@
 //! Consul Template: it writes Prometheus' configuration, and a script of ours makes Prometheus read it.
 
-use tera::Context;
+use serde_json::json;
 
+use super::context::Values;
 use super::place::{dir, path, plain_file, program_path, script_path, unit};
 use super::{Making, RenderError, Unit};
 use crate::core::dialect::Capability;
@@ -19,27 +20,28 @@ impl Making<'_> {
         self.wanted.dirs.push(dir(FOLDER, 0o755, "root", "root"));
         self.programs(Program::ConsulTemplate, &name)?;
 
-        let mut context = self.prometheus_context();
-        context.insert("discovery", "consul-template");
-        context.insert("promtool", &self.promtool_arguments().map(|args| (program_path("promtool"), args)));
-        context.insert("prometheus", &program_path("prometheus"));
         let restart = vec![(name.clone(), Reaction::Restart)];
-        for (template, at) in [
-            ("prometheus/prometheus.yml", path(&format!("{FOLDER}/prometheus.yml.ctmpl"))),
-            ("consul-template/consul-template.hcl", path(&format!("{FOLDER}/consul-template.hcl"))),
+        for (template, at, values) in [
+            (
+                "prometheus/prometheus.yml",
+                path(&format!("{FOLDER}/prometheus.yml.ctmpl")),
+                self.prometheus_values("consul-template"),
+            ),
+            ("consul-template/consul-template.hcl", path(&format!("{FOLDER}/consul-template.hcl")), Values::new()),
         ] {
-            let text = self.renderer.text(template, &context)?;
+            let text = self.text(template, values)?;
             let file = plain_file(at, 0o640, "root", "prometheus", text);
             self.wanted.files.push(ManagedFile { reactions: restart.clone(), ..file });
         }
-        let script = self.renderer.text("consul-template/reload-prometheus.sh", &context)?;
+        let promtool = self.promtool_arguments().map(|args| (program_path("promtool"), args));
+        let values = vec![("promtool", json!(promtool)), ("prometheus", json!(program_path("prometheus")))];
+        let script = self.text("consul-template/reload-prometheus.sh", values)?;
         self.wanted.files.push(plain_file(script_path("reload-prometheus"), 0o755, "root", "root", script));
 
-        let mut extra = Context::new();
         let interrupt = self.dialect.has(Capability::StopsOnInterrupt);
-        extra.insert("stop_signal", if interrupt { "INT" } else { "TERM" });
+        let stop_signal = if interrupt { "INT" } else { "TERM" };
         let args = vec![format!("-config={FOLDER}/consul-template.hcl")];
         let of = Unit { name: "consul-template", program: Program::ConsulTemplate, user: "prometheus", args };
-        self.unit_file(of, &extra)
+        self.unit_file(of, vec![("stop_signal", json!(stop_signal))])
     }
 }

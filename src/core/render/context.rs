@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 
 use serde::Serialize;
-use tera::Context;
+use tera::{Context, Value};
 
 use super::{NODE_EXPORTER_PORT, Subject};
 use crate::core::dialect::{self, Capability, Dialect};
 use crate::core::install::quote;
 use crate::model::spec::{CheckKind, ProviderSpec, Service, ServiceCheck, Span, Spec};
 
+/// What one template is given beside what all are given.
+pub(super) type Values = Vec<(&'static str, Value)>;
+
+/// What every template is given, made once a host.
 pub(super) fn host_context(spec: &Spec, subject: &Subject, dialect: Dialect<'_>) -> Context {
     let script_checks = spec
         .services

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde_json::json;
 use tera::{Context, Tera, Value};
 use thiserror::Error;
 
@@ -32,7 +33,7 @@ mod units;
 
 pub use layout::{absent, layout};
 
-use context::host_context;
+use context::{Values, host_context};
 use place::{plain_file, unit};
 use quote::{json_value, systemd_word};
 
@@ -204,18 +205,34 @@ struct Unit {
 }
 
 impl Making<'_> {
+    /// Renders one template. Its own values stand in the host's context only meanwhile: a clone of that for every
+    /// file would take longer than the rendering.
+    fn text(&mut self, template: &str, values: Values) -> Result<String, RenderError> {
+        let mut keys = Vec::with_capacity(values.len());
+        for (key, value) in values {
+            debug_assert!(self.context.get(key).is_none(), "{key} is every template's already");
+            self.context.insert(key, &value);
+            keys.push(key);
+        }
+        let text = self.renderer.text(template, &self.context);
+        for key in keys {
+            self.context.remove(key);
+        }
+        text
+    }
+
     /// The service's unit, in the language of the host's init system.
-    fn unit_file(&mut self, of: Unit, extra: &Context) -> Result<(), RenderError> {
-        let mut context = self.context.clone();
-        context.extend(extra.clone());
-        context.insert("program", &place::program_path(of.program.as_str()));
-        context.insert("user", of.user);
-        context.insert("args", &of.args);
+    fn unit_file(&mut self, of: Unit, mut values: Values) -> Result<(), RenderError> {
+        values.extend([
+            ("program", json!(place::program_path(of.program.as_str()))),
+            ("user", json!(of.user)),
+            ("args", json!(of.args)),
+        ]);
         let (template, at) = match &self.subject.init {
             Init::Upstart(_) => (format!("upstart/{}.conf", of.name), place::job_path(of.name)),
             _ => (format!("systemd/{}.service", of.name), place::unit_path(of.name)),
         };
-        let text = self.renderer.text(&template, &context)?;
+        let text = self.text(&template, values)?;
         if let Init::Upstart(version) = &self.subject.init
             && let Err(mistakes) = upstart::check(&text, version)
         {

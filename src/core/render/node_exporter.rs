@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tera::Context;
-
+use super::context::Values;
 use super::place::{unit, user};
 use super::{Making, NODE_EXPORTER_PORT, RenderError, Unit};
 use crate::model::version::Program;
@@ -15,7 +14,7 @@ impl Making<'_> {
         self.programs(Program::NodeExporter, &unit("node_exporter"))?;
         let args = self.node_exporter_arguments(&listen);
         let of = Unit { name: "node_exporter", program: Program::NodeExporter, user: "node_exporter", args };
-        self.unit_file(of, &Context::new())
+        self.unit_file(of, Values::new())
     }
 
     /// `address:port` on the host's private address, or the port on all of them where nobody knows it yet.

@@ -1,8 +1,8 @@
 //! Prometheus: its configuration, the alerts' rules, the unit.
 
-use tera::Context;
+use serde_json::json;
 
-use super::context::{external_labels, scraped_services};
+use super::context::{Values, external_labels, scraped_services};
 use super::place::{config, dir, path, program_path, unit, user};
 use super::{ALERTMANAGER_PORT, Making, PROMETHEUS_PORT, RenderError, Unit};
 use crate::core::dialect::Capability;
@@ -17,7 +17,6 @@ impl Making<'_> {
     pub(super) fn prometheus(&mut self) -> Result<(), RenderError> {
         let unit = unit("prometheus");
         let by_template = self.spec.prometheus.discovery == Discovery::ConsulTemplate;
-        let mut context = self.prometheus_context();
         self.wanted.users.push(user("prometheus", DATA));
         // Consul Template, as the same user, puts new configurations beside the old one and renames.
         let (mode, group) = if by_template { (0o775, "prometheus") } else { (0o755, "root") };
@@ -27,17 +26,17 @@ impl Making<'_> {
         self.programs(Program::Prometheus, &unit)?;
 
         // What Prometheus begins with where Consul Template has not written yet: all but what Consul tells.
-        context.insert("discovery", if by_template { "none" } else { "consul-sd" });
-        let main = self.renderer.text("prometheus/prometheus.yml", &context)?;
+        let values = self.prometheus_values(if by_template { "none" } else { "consul-sd" });
+        let main = self.text("prometheus/prometheus.yml", values)?;
         let main = config(CONFIG, main, "prometheus", &unit, Reaction::Reload);
         self.wanted.files.push(ManagedFile { seed: by_template, ..main });
         let rules_name = if self.dialect.has(Capability::YamlRules) { "cluster.rules.yml" } else { "cluster.rules" };
-        let rules = self.renderer.text(&format!("prometheus/{rules_name}"), &context)?;
+        let rules = self.text(&format!("prometheus/{rules_name}"), Values::new())?;
         let rules_path = format!("/etc/prometheus/rules/{rules_name}");
         self.wanted.files.push(config(&rules_path, rules, "prometheus", &unit, Reaction::Reload));
         let args = self.prometheus_arguments(&self.listen(PROMETHEUS_PORT));
         let of = Unit { name: "prometheus", program: Program::Prometheus, user: "prometheus", args };
-        self.unit_file(of, &Context::new())?;
+        self.unit_file(of, Values::new())?;
         if let Some(arguments) = self.promtool_arguments() {
             self.wanted.checks.push(promtool_check(&arguments));
         }
@@ -45,18 +44,20 @@ impl Making<'_> {
     }
 
     /// What `prometheus.yml` is given, whoever renders it in the end.
-    pub(super) fn prometheus_context(&self) -> Context {
+    pub(super) fn prometheus_values(&self, discovery: &'static str) -> Values {
         let spec = self.spec;
-        let mut context = self.context.clone();
-        context.insert("listen", &self.prometheus_target());
-        context.insert("scrape_interval", &spec.prometheus.scrape_interval);
-        context.insert("scrape_timeout", &spec.prometheus.scrape_interval.min(Span::from_secs(10)));
-        context.insert("retention", &spec.prometheus.retention);
-        context.insert("external_labels", &external_labels(spec));
-        context.insert("scraped_services", &scraped_services(spec));
+        let of = &spec.prometheus;
         let alertmanager = spec.alertmanager.as_ref().map(|_| format!("127.0.0.1:{ALERTMANAGER_PORT}"));
-        context.insert("alertmanager", &alertmanager);
-        context
+        vec![
+            ("discovery", json!(discovery)),
+            ("listen", json!(self.prometheus_target())),
+            ("scrape_interval", json!(of.scrape_interval)),
+            ("scrape_timeout", json!(of.scrape_interval.min(Span::from_secs(10)))),
+            ("retention", json!(of.retention)),
+            ("external_labels", json!(external_labels(spec))),
+            ("scraped_services", json!(scraped_services(spec))),
+            ("alertmanager", json!(alertmanager)),
+        ]
     }
 
     /// Where Prometheus finds itself.

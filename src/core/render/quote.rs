@@ -1,11 +1,31 @@
 //! Quoting for the languages that have no filter of Tera's own.
 
+use std::fmt::Write as _;
+
 use tera::Value;
 
 /// A value in JSON, which is YAML too, and safe in a template of Go's: `{{` opens an action there, and nowhere in
 /// JSON does it stand outside a string, where a brace may be written as an escape.
 pub(super) fn json_value(value: &Value) -> String {
-    value.to_string().replace("{{", "{\\u007b")
+    let text = value.to_string().replace("{{", "{\\u007b");
+    if !text.contains(is_special_in_yaml) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_special_in_yaml(c) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// What JSON takes as it is and YAML does not: more line breaks, a byte order mark, and what it calls not printable.
+/// All of it stands in strings only, and has four hexadecimal digits.
+const fn is_special_in_yaml(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// One word of an `ExecStart=`, quoted for systemd: specifiers and variables are doubled, the rest is
@@ -23,8 +43,10 @@ pub(super) fn systemd_word(word: &str) -> String {
                 quoted.push('\\');
                 quoted.push(c);
             }
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
+            // A line break would end the line, and systemd wants the others as escapes too.
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
             c => quoted.push(c),
         }
     }

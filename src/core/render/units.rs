@@ -1,5 +1,6 @@
 //! What belongs to all units together: the check of systemd's, the logs of Upstart's jobs.
 
+use super::context::Values;
 use super::place::{dir, path, plain_file, unit_path};
 use super::{Making, RenderError};
 use crate::core::dialect::Capability;
@@ -14,7 +15,7 @@ impl Making<'_> {
         } else if !self.dialect.has(Capability::UpstartConsoleLog) {
             // Upstart keeps no output of jobs before that: they write files, which somebody must rotate.
             self.wanted.dirs.push(dir("/var/log/clusterctl", 0o755, "root", "root"));
-            let text = self.renderer.text("upstart/logrotate", &self.context)?;
+            let text = self.text("upstart/logrotate", Values::new())?;
             self.wanted.files.push(plain_file(path("/etc/logrotate.d/clusterctl"), 0o644, "root", "root", text));
         }
         Ok(())

@@ -46,6 +46,20 @@ fn of_one_machine(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Is it a URL that whoever gets it reads as such: `http://` or `https://`, a host, and RFC 3986's characters?
+pub(super) fn is_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let fine = |b: u8| b.is_ascii_graphic() && !br#""<>\^`{|}"#.contains(&b);
+    let hex = |b: Option<&u8>| b.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = rest.as_bytes();
+    let escaped = |at: usize| hex(bytes.get(at + 1)) && hex(bytes.get(at + 2));
+    !host.is_empty()
+        && !host.starts_with(':')
+        && bytes.iter().enumerate().all(|(at, b)| if *b == b'%' { escaped(at) } else { fine(*b) })
+}
+
 /// What is wrong with where SSH is to connect to, and the cure.
 fn problem(address: &str) -> Option<(String, String)> {
     let said = |problem: &str, cure: &str| Some((problem.to_owned(), cure.to_owned()));

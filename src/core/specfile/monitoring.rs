@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::address::is_url;
 use super::section::Section;
 use super::span;
 use crate::model::spec::{AlertmanagerSpec, Discovery, PrometheusSpec, ProviderSpec, Span};
@@ -21,17 +22,24 @@ pub(super) fn prometheus(file: &Section<'_>, provider: Option<&ProviderSpec>, pr
     prometheus
 }
 
+/// A key of more than 1,024 characters is none in YAML; nobody wants a tenth of that.
+const LONGEST_LABEL: usize = 100;
+
 /// Prometheus' own rule for label names; those with two underscores in front are its own.
 fn external_labels(section: &Section<'_>) -> BTreeMap<String, String> {
     let labels = section.section("external_labels", "[prometheus.external_labels]");
     let mut read = BTreeMap::new();
     for (name, value) in labels.entries("\"eu\"") {
+        let long = name.value.len() > LONGEST_LABEL;
         let first = name.value.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        if !first || !name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') || name.value.starts_with("__")
-        {
+        let named = name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !first || !named || name.value.starts_with("__") {
             let message = format!("\"{}\" is no label name that Prometheus lets you set", name.value.escape_debug());
             let cure = "use a-z, A-Z, 0-9 and _, no digit first, and no two underscores first";
             section.sink.add(&name.at, message, cure);
+        } else if long {
+            let cure = format!("take one of at most {LONGEST_LABEL} characters");
+            section.sink.add(&name.at, "this label name is too long", cure);
         }
         read.insert(name.value, value.value);
     }
@@ -44,9 +52,8 @@ pub(super) fn alertmanager(file: &Section<'_>) -> Option<AlertmanagerSpec> {
     let example = "https://alerts.example/hook";
     let webhooks = section.texts("webhooks", example).unwrap_or_default();
     for url in &webhooks {
-        let rest = url.value.strip_prefix("https://").or_else(|| url.value.strip_prefix("http://"));
-        if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) || url.value.contains(char::is_whitespace) {
-            let cure = format!("write for example: webhooks = [\"{example}\"]");
+        if !is_url(&url.value) {
+            let cure = format!("write for example: webhooks = [\"{example}\"], what is no URL's character as %20");
             section.sink.add(&url.at, "this webhook is no URL (http:// or https://)", cure);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::address::is_url;
 use super::hosts::parse_role;
 use super::section::{At, Section};
 use super::span;
@@ -134,9 +135,8 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
         return None;
     }
     let http = check.text("http", "http://127.0.0.1:8080/health").map(|url| {
-        let fine = url.value.starts_with("http://") || url.value.starts_with("https://");
-        if !fine || url.value.contains(char::is_whitespace) {
-            let cure = "write for example: http = \"http://127.0.0.1:8080/health\"";
+        if !is_url(&url.value) {
+            let cure = "write for example: http = \"http://127.0.0.1:8080/health\", what is no URL's character as %20";
             check.sink.add(&url.at, "http in check is no URL", cure);
         }
         CheckKind::Http(url.value)

@@ -9,8 +9,11 @@ use super::*;
 use crate::model::artifact::{Arch, ArtifactId, Executable, Packed, Sha256};
 use crate::model::file::FileSource;
 use crate::model::name::{ClusterName, ServiceName};
-use crate::model::spec::{CheckKind, Service, ServiceCheck, ServiceMetrics, Span};
+use crate::model::spec::{CheckKind, Service, ServiceCheck, Span};
 use crate::model::version::Preset;
+
+mod hostile;
+mod readers;
 
 pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
     let versions = Preset::Current.versions();
@@ -60,6 +63,15 @@ static RENDERER: LazyLock<Renderer> = LazyLock::new(|| Renderer::new(&Overrides:
 fn wanted(spec: &Spec, host: &Peer) -> Wanted {
     let peers = [peer("shop-server-1", Role::Server, 1), peer("shop-node-1", Role::Node, 2)];
     RENDERER.wanted(spec, &Subject::of(host, &peers, Init::Systemd), &artifacts()).unwrap()
+}
+
+/// Every text file by its path.
+fn texts(wanted: &Wanted) -> BTreeMap<String, String> {
+    let text = |file: &ManagedFile| match &file.source {
+        FileSource::Text(text) => Some((file.path.to_string(), text.clone())),
+        FileSource::Executable(_) => None,
+    };
+    wanted.files.iter().filter_map(text).collect()
 }
 
 fn text<'a>(wanted: &'a Wanted, path: &str) -> &'a str {
@@ -159,70 +171,6 @@ fn a_broken_template_is_named() {
         .unwrap()
         .to_string();
     assert!(error.contains("consul/agent.json") && error.contains("`nam`"), "{error}");
-}
-
-/// What systemd makes of one word of an ExecStart, as systemd.service(5) and systemd.syntax(7) say it.
-fn systemd_reads(word: &str) -> String {
-    let mut out = String::new();
-    let (inner, quoted) = match word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) => (inner, true),
-        None => (word, false),
-    };
-    let mut chars = inner.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' if quoted => match chars.next().unwrap() {
-                'n' => out.push('\n'),
-                't' => out.push('\t'),
-                other => out.push(other),
-            },
-            '%' | '$' => {
-                assert_eq!(chars.next(), Some(c), "a lone {c} in {word}");
-                out.push(c);
-            }
-            c if !quoted && (c.is_whitespace() || c == '"' || c == '\'') => panic!("{c:?} unquoted in {word}"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-proptest! {
-    #[test]
-    fn systemd_words_read_back(word in "[^\\x00-\\x08\\x0b-\\x1f\\x7f]{0,40}") {
-        prop_assert_eq!(systemd_reads(&systemd_word(&word)), word);
-    }
-
-    #[test]
-    fn values_read_back_from_json_and_yaml(
-        value in any::<String>(),
-        tag in any::<String>(),
-        arg in any::<String>(),
-        path in any::<String>(),
-    ) {
-        let mut spec = spec();
-        spec.prometheus.external_labels.insert("label".to_owned(), value.clone());
-        let mut service = service("web");
-        service.tags = BTreeSet::from([tag.clone()]);
-        service.check = Some(ServiceCheck {
-            kind: CheckKind::Args(vec![arg.clone()]),
-            interval: Span::from_secs(10),
-            timeout: Span::from_secs(5),
-        });
-        service.metrics = Some(ServiceMetrics { path: path.clone(), port: Some(81), unhealthy: true });
-        spec.services.push(service);
-
-        let node = wanted(&spec, &peer("shop-node-1", Role::Node, 2));
-        let json: Json = serde_json::from_str(text(&node, "/etc/consul.d/service-web.json")).unwrap();
-        prop_assert_eq!(json["services"][0]["tags"][0].as_str(), Some(tag.as_str()));
-        prop_assert_eq!(json["services"][0]["check"]["args"][0].as_str(), Some(arg.as_str()));
-
-        let server = wanted(&spec, &peer("shop-server-1", Role::Server, 1));
-        let yaml: Yaml = serde_yaml_ng::from_str(text(&server, "/etc/prometheus/prometheus.yml")).unwrap();
-        let expanded = value.replace('$', "$$");
-        prop_assert_eq!(yaml["global"]["external_labels"]["label"].as_str(), Some(expanded.as_str()));
-        prop_assert_eq!(yaml["scrape_configs"][1]["metrics_path"].as_str(), Some(path.as_str()));
-    }
 }
 
 #[test]

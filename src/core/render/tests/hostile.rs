@@ -1,0 +1,378 @@
+//! Strings that mean something to every language that they pass through, in every free field of a spec: each is
+//! refused with its line, or arrives as it was written.
+
+use std::process::Command;
+
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+
+use super::readers::{Instance, consul_template, literal, unit, words};
+use super::*;
+use crate::core::specfile;
+use crate::model::spec::Discovery;
+
+/// What has a meaning in TOML, JSON, YAML, a shell, systemd, Upstart, Go's templates, Tera or a regular expression.
+const MEANINGS: [&str; 62] = [
+    "\"",
+    "'",
+    "\\",
+    "\\\"",
+    "\n",
+    "\r\n",
+    "\t",
+    "\0",
+    "\u{1b}[2J",
+    "\u{7f}",
+    "\u{85}",
+    "\u{a0}",
+    "\u{2028}",
+    "\u{2029}",
+    " \u{2028} ",
+    "\u{feff}",
+    "\u{fffe}",
+    "\u{ffff}",
+    "\u{1fffe}",
+    "\u{202e}",
+    "{{",
+    "}}",
+    "{{{",
+    "{\\u007b",
+    "{{end}}",
+    "{{ key \"x\" }}",
+    "{{/*",
+    "{%",
+    "%}",
+    "{#",
+    "#}",
+    "$",
+    "$$",
+    "$1",
+    "${HOME}",
+    "$(id)",
+    "`id`",
+    "%",
+    "%%",
+    "%n",
+    "%s",
+    "#",
+    " #",
+    ": ",
+    "- ",
+    "--- ",
+    "&",
+    "*",
+    "!",
+    "|",
+    ">",
+    "[",
+    "]",
+    ";",
+    "\\;",
+    "~",
+    "=",
+    ",",
+    "ü",
+    "日本",
+    "😀",
+    "Á",
+];
+
+/// Up to 10 kB of them, of letters, and of any character there is.
+fn text() -> impl Strategy<Value = String> + Clone {
+    let piece = prop_oneof![
+        6 => proptest::sample::select(&MEANINGS[..]).prop_map(str::to_owned),
+        2 => "[a-z ]{1,8}",
+        1 => any::<String>(),
+    ];
+    let pieces = proptest::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat());
+    prop_oneof![
+        9 => pieces.clone(),
+        1 => pieces.prop_map(|text| text.chars().cycle().take(if text.is_empty() { 0 } else { 2500 }).collect()),
+    ]
+}
+
+/// The same without what no string of a spec may hold.
+fn plain() -> impl Strategy<Value = String> + Clone {
+    text().prop_map(|text| text.chars().filter(|c| !c.is_control()).chain(['x']).collect())
+}
+
+/// One spec's values and the surroundings that it is rendered for.
+#[derive(Debug, Clone)]
+struct Case {
+    label: String,
+    tags: Vec<String>,
+    args: Vec<String>,
+    path: String,
+    /// Which versions: an index of [`DIALECTS`].
+    dialect: usize,
+    discovery: Discovery,
+    alertmanager: bool,
+    address: Option<IpAddr>,
+}
+
+const DIALECTS: [&str; 3] = [
+    "preset = \"classic\"",
+    "preset = \"current\"",
+    "consul = \"0.9.3\"\nprometheus = \"1.8.2\"\nnode_exporter = \"0.14.0\"\nconsul_template = \"0.19.0\"\n\
+     alertmanager = \"0.16.0\"",
+];
+
+fn case(text: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = Case> {
+    let address = [None, Some(IpAddr::from([10, 0, 0, 7])), Some("fd00::7".parse().unwrap())];
+    let texts = (
+        text.clone(),
+        proptest::collection::vec(text.clone(), 0..3),
+        proptest::collection::vec(text.clone(), 0..3),
+        text,
+    );
+    let around = (
+        0..DIALECTS.len(),
+        proptest::sample::select(&Discovery::ALL[..]),
+        any::<bool>(),
+        proptest::sample::select(address.to_vec()),
+    );
+    (texts, around).prop_map(|((label, tags, args, path), (dialect, discovery, alertmanager, address))| Case {
+        label,
+        tags,
+        args: std::iter::once("/bin/check".to_owned()).chain(args).collect(),
+        path: format!("/{path}"),
+        dialect,
+        discovery,
+        // No Prometheus of that time could tell it anything.
+        alertmanager: alertmanager && dialect != 0,
+        address,
+    })
+}
+
+/// TOML through the toml crate, so that every string can stand in it.
+fn document(case: &Case, name: &str, url: &str) -> String {
+    let mut value = json!({
+        "cluster": { "name": "shop", "provider": "sandbox", "datacenter": "eu" },
+        "prometheus": {
+            "discovery": case.discovery.as_str(),
+            "external_labels": { "a": case.label },
+        },
+        "service": [{
+            "name": name,
+            "port": 80,
+            "tags": case.tags,
+            "roles": ["server", "node"],
+            "check": { "args": case.args },
+            "metrics": { "path": case.path },
+        }, {
+            "name": "other",
+            "check": { "http": url },
+        }],
+    });
+    if case.alertmanager {
+        value["alertmanager"] = json!({ "webhooks": [url] });
+    }
+    let text = toml::to_string(&value).unwrap();
+    assert!(toml::from_str::<Json>(&text).unwrap() == value, "the toml crate reads back what it writes");
+    format!("{text}\n[versions]\n{}\n", DIALECTS[case.dialect])
+}
+
+/// Every refusal says where and what to do, and shows no terminal a command.
+fn assert_shown(errors: &specfile::SpecErrors, text: &str) {
+    let lines = text.split('\n').count();
+    for mistake in &errors.mistakes {
+        assert!((1..=lines).contains(&mistake.line) && mistake.column >= 1, "{mistake:?}");
+        assert!(!mistake.message.is_empty() && !mistake.cure.is_empty(), "{mistake:?}");
+    }
+    let shown = errors.to_string();
+    assert!(shown.starts_with("x.toml:"), "{shown}");
+    assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+}
+
+fn subject(role: Role, address: Option<IpAddr>) -> Subject {
+    let name = address.map(|_| HostName::new("shop-server-1").unwrap());
+    Subject { role, init: Init::Systemd, name, address, servers: address.into_iter().collect() }
+}
+
+fn render(spec: &Spec, subject: &Subject) -> BTreeMap<String, String> {
+    let wanted = RENDERER.wanted(spec, subject, &absent(spec, subject.role)).unwrap();
+    texts(&wanted)
+}
+
+/// All files of both roles hold exactly what the case says.
+fn assert_read_back(case: &Case, url: &str, spec: &Spec) {
+    let server = subject(Role::Server, case.address);
+    let files = render(spec, &server);
+    let node = render(spec, &subject(Role::Node, case.address));
+    for files in [&files, &node] {
+        service_reads(case, &files["/etc/consul.d/service-web.json"]);
+        for (at, text) in files {
+            known_language(at, text);
+        }
+    }
+    let other: Json = serde_json::from_str(&node["/etc/consul.d/service-other.json"]).unwrap();
+    assert_eq!(other["services"][0]["check"]["http"], json!(url));
+    agent_reads(&server, &files["/etc/consul.d/consul.json"]);
+    if case.alertmanager {
+        let yaml: Yaml = serde_yaml_ng::from_str(&files["/etc/alertmanager/alertmanager.yml"]).unwrap();
+        assert_eq!(yaml["receivers"][0]["webhook_configs"][0]["url"].as_str(), Some(url));
+    }
+    prometheus_reads(case, &files, case.discovery == Discovery::ConsulTemplate);
+}
+
+fn service_reads(case: &Case, text: &str) {
+    let json: Json = serde_json::from_str(text).unwrap();
+    let service = &json["services"][0];
+    let tags: BTreeSet<&String> = case.tags.iter().collect();
+    assert_eq!(service["tags"], json!(tags));
+    assert_eq!(service["name"], json!("web"));
+    if case.dialect == 1 {
+        assert_eq!(service["check"]["args"], json!(case.args));
+    } else {
+        assert_eq!(service["check"]["args"], Json::Null, "a key of later versions");
+        let script = service["check"]["script"].as_str().unwrap();
+        let words = script.strip_prefix("exec ").and_then(shlex::split).unwrap();
+        assert_eq!(words, case.args);
+    }
+}
+
+fn agent_reads(subject: &Subject, text: &str) {
+    let json: Json = serde_json::from_str(text).unwrap();
+    assert_eq!(json["datacenter"], json!("eu"));
+    match &subject.address {
+        Some(address) => assert_eq!(json["bind_addr"], json!(address)),
+        None => assert!(json["bind_addr"] == Json::Null || json["bind_addr"] == json!("{{ GetPrivateIP }}")),
+    }
+    assert_eq!(json.get("node_name").is_some(), subject.name.is_some());
+}
+
+fn prometheus_reads(case: &Case, files: &BTreeMap<String, String>, by_template: bool) {
+    let expanded = case.label.replace('$', "$$");
+    let reads = |text: &str, job: usize| {
+        let yaml: Yaml = serde_yaml_ng::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"));
+        let labels = if case.dialect == 0 { "labels" } else { "external_labels" };
+        let written = if case.dialect == 1 { &expanded } else { &case.label };
+        assert_eq!(yaml["global"][labels]["a"].as_str(), Some(written.as_str()));
+        if job > 0 {
+            let job = &yaml["scrape_configs"][job];
+            assert_eq!((job["job_name"].as_str(), job["metrics_path"].as_str()), (Some("web"), Some(&*case.path)));
+        }
+    };
+    reads(&files["/etc/prometheus/prometheus.yml"], usize::from(!by_template));
+    if !by_template {
+        return;
+    }
+    let template = &files["/etc/consul-template/prometheus.yml.ctmpl"];
+    reads(&consul_template(template, &BTreeMap::new()), 1);
+    let here = |port| Instance { node: "n-1", address: "10.0.0.7", port, tags: &["node", "x"] };
+    let there = |port| Instance { node: "n-2", address: "fd00::9", port, tags: &["server"] };
+    let both = |port| vec![here(port), there(port)];
+    let text = consul_template(template, &BTreeMap::from([("node-exporter", both(9100)), ("web", both(80))]));
+    reads(&text, 1);
+    let yaml: Yaml = serde_yaml_ng::from_str(&text).unwrap();
+    let groups = if case.dialect == 0 { "target_groups" } else { "static_configs" };
+    let found = |job: usize, n: usize, key: &str| yaml["scrape_configs"][job][groups][n]["labels"][key].clone();
+    assert_eq!(yaml["scrape_configs"][0][groups][1]["targets"][0].as_str(), Some("[fd00::9]:9100"));
+    assert_eq!(yaml["scrape_configs"][1][groups][0]["targets"][0].as_str(), Some("10.0.0.7:80"));
+    assert_eq!((found(0, 0, "role").as_str(), found(0, 1, "role").as_str()), (Some("node"), Some("server")));
+    assert_eq!((found(1, 1, "instance").as_str(), found(1, 1, "role")), (Some("n-2"), Yaml::Null));
+}
+
+/// Is the file one of its language at all? Those of no free values are compared with their snapshots elsewhere.
+fn known_language(at: &str, text: &str) {
+    assert!(!text.contains('\0') && !text.contains("{%") || at.ends_with(".json") || at.contains("prometheus.yml"));
+    match at.rsplit('.').next() {
+        Some("json") => drop(serde_json::from_str::<Json>(text).unwrap()),
+        Some("yml") => drop(serde_yaml_ng::from_str::<Yaml>(text).unwrap()),
+        Some("service") => {
+            let unit = unit(text);
+            let (_, _, start) = unit.iter().find(|(_, key, _)| key == "ExecStart").unwrap();
+            let words = words(start);
+            assert!(words[0].starts_with('/'), "{start}");
+            words.iter().filter(|word| *word != "$CONSUL_FLAGS").for_each(|word| drop(literal(word)));
+        }
+        _ => {}
+    }
+}
+
+const URL: &str = "http://127.0.0.1:8080/%7B?q=$1&x='y'#z";
+
+proptest! {
+    #![proptest_config(Config { cases: 300, ..Config::default() })]
+
+    /// Nothing but control characters is refused, so nothing of this is.
+    #[test]
+    fn plain_texts_are_accepted_and_read_back(case in case(plain())) {
+        let text = document(&case, "web", URL);
+        let spec = specfile::parse(&text, "x.toml").unwrap_or_else(|errors| panic!("{errors}"));
+        assert_read_back(&case, URL, &spec);
+    }
+
+    #[test]
+    fn any_text_is_refused_with_its_line_or_read_back(case in case(text()), url in text(), name in text(), of in 0..3) {
+        let url = if of == 1 { format!("https://x/{url}") } else { URL.to_owned() };
+        let text = document(&case, if of == 2 { &name } else { "web" }, &url);
+        match specfile::parse(&text, "x.toml") {
+            Ok(spec) => assert_read_back(&case, &url, &spec),
+            Err(errors) => assert_shown(&errors, &text),
+        }
+    }
+
+    #[test]
+    fn no_free_text_reaches_a_unit_or_a_script(case in case(plain())) {
+        let of = |case: &Case| {
+            let spec = specfile::parse(&document(case, "web", URL), "x.toml").unwrap();
+            let mut files = render(&spec, &subject(Role::Server, case.address));
+            files.retain(|at, _| !at.contains("service-web") && !at.contains("prometheus.yml"));
+            files
+        };
+        let harmless = Case {
+            label: "x".to_owned(),
+            tags: Vec::new(),
+            args: vec!["/bin/check".to_owned()],
+            path: "/metrics".to_owned(),
+            ..case.clone()
+        };
+        prop_assert_eq!(of(&case), of(&harmless));
+    }
+
+    /// Both filters alone, for templates of the user's, which may quote anything by them.
+    #[test]
+    fn quoted_values_read_back(text in text()) {
+        let json = json_value(&Value::String(text.clone()));
+        prop_assert!(!json.contains("{{") && !json.chars().any(|c| c.is_control()), "{}", json);
+        prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text.clone());
+        prop_assert_eq!(serde_yaml_ng::from_str::<String>(&json).unwrap(), text.clone());
+        let in_a_list = serde_yaml_ng::from_str::<Yaml>(&format!("a:\n  - b: [{json}]\n")).unwrap();
+        prop_assert_eq!(in_a_list["a"][0]["b"][0].as_str().unwrap(), text.as_str());
+        let without_nul = text.replace('\0', "");
+        let word = systemd_word(&without_nul);
+        let line = format!("/bin/x {word} y");
+        let read: Vec<String> = words(&line).iter().map(|word| literal(word)).collect();
+        prop_assert_eq!(read, vec!["/bin/x".to_owned(), without_nul, "y".to_owned()]);
+    }
+}
+
+/// What Consul before 1.0 does with a check: it gives the text to a shell.
+#[test]
+fn shells_run_a_check_with_its_arguments_as_they_were_written() {
+    let mut runner = TestRunner::deterministic();
+    let texts = proptest::collection::vec(plain(), 1..4);
+    let spec = Spec { versions: Preset::Classic.versions(), ..spec() };
+    for round in 0..150 {
+        let args = texts.new_tree(&mut runner).unwrap().current();
+        let mut service = service("web");
+        service.check = Some(ServiceCheck {
+            kind: CheckKind::Args([vec!["/usr/bin/printf".to_owned(), "%s\\0".to_owned()], args.clone()].concat()),
+            interval: Span::from_secs(10),
+            timeout: Span::from_secs(5),
+        });
+        let spec = Spec { services: vec![service], ..spec.clone() };
+        let files = render(&spec, &subject(Role::Node, None));
+        let json: Json = serde_json::from_str(&files["/etc/consul.d/service-web.json"]).unwrap();
+        let script = json["services"][0]["check"]["script"].as_str().unwrap();
+        for shell in [&["dash"][..], &["busybox", "sh"]] {
+            let ran = Command::new(shell[0]).args(&shell[1..]).args(["-c", script]).output();
+            let ran = ran.unwrap_or_else(|error| panic!("{}: {error}", shell[0]));
+            let said = String::from_utf8(ran.stdout).unwrap();
+            let said: Vec<&str> = said.strip_suffix('\0').unwrap_or_default().split('\0').collect();
+            assert_eq!(said, args, "{shell:?} in round {round} with {script}");
+        }
+    }
+}
