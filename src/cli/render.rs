@@ -22,7 +22,7 @@ use crate::world::folder::{self, Entry};
 use crate::world::trial::Programs;
 
 /// The cluster's name where nobody names one.
-const DEFAULT_CLUSTER: &str = "cluster";
+const DEFAULT_CLUSTER: &str = "main";
 
 /// Write every file of a server and of a node, for image builds and for review; needs no host
 ///

@@ -2,6 +2,12 @@
 {% if can.consul_stanza -%}
 consul {
   address = "127.0.0.1:8500"
+
+  # Consul may be away for long: ask again, soon and without end.
+  retry {
+    attempts    = 0
+    max_backoff = "2s"
+  }
 }
 {% else -%}
 consul = "127.0.0.1:8500"

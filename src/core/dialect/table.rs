@@ -193,10 +193,10 @@ pub(super) const TABLE: [Row; 46] = [
     row(
         C::ConsulStanza,
         ConsulTemplate,
-        v(0, 18, 0),
+        v(0, 19, 0),
         None,
-        "`consul { address = … }`; before it `consul = …`",
-        "Consul Template CHANGELOG 0.18.0",
+        "`consul { address = … }`, tried again without end; before it `consul = …`, which always is",
+        "Consul Template CHANGELOG 0.19.0",
     ),
     row(C::Promtool, Prometheus, v(0, 15, 0), None, "promtool, which checks the files", "Prometheus CHANGELOG 0.15.0"),
     row(

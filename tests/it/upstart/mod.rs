@@ -304,7 +304,8 @@ async fn upstart_reads_every_job() {
         site.run("initctl reload-configuration").await;
         let more = |name: &str| if name == "consul" { " -a -b=*" } else { "" };
         for (name, _) in JOBS {
-            let said = site.run(&format!("initctl start {name}; sleep 0.3; tail -n 3 {log}/{name}.log | tr -d '\\r'")).await;
+            let said =
+                site.run(&format!("initctl start {name}; sleep 0.3; tail -n 3 {log}/{name}.log | tr -d '\\r'")).await;
             let expected =
                 format!("worker:worker worker umask 0027 agent it's a\nend script\nexec reboot{}", more(name));
             assert!(said.contains(&expected), "{name} for {version}: {said}");
