@@ -137,6 +137,12 @@ impl Machine {
         fs::read_to_string(self.at("console")).unwrap_or_default()
     }
 
+    /// The private key that logs root in, and the host's own public key.
+    pub fn ssh(&self) -> (PathBuf, String) {
+        let key = fs::read_to_string(self.file("etc/ssh/ssh_host_ed25519_key.pub")).unwrap();
+        (self.at("key"), key.trim().to_owned())
+    }
+
     pub async fn connect(&self) -> Arc<dyn Remote> {
         let host = Host {
             id: HostId("old-1".to_owned()),

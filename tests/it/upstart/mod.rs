@@ -11,8 +11,9 @@ use clusterctl::model::facts::{Facts, UnitFact};
 use clusterctl::model::file::{FileSource, HostPath, ManagedDir, ManagedFile, Reaction, SystemUser, UnitName, Wanted};
 use clusterctl::model::host::Role;
 use clusterctl::model::init::Init;
-use clusterctl::model::name::HostName;
+use clusterctl::model::name::{ClusterName, HostName};
 use clusterctl::model::plan::HostPlan;
+use clusterctl::model::spec::Spec;
 use clusterctl::model::version::Program;
 use clusterctl::world::remote::{Command, Remote, Unwatched, Watch};
 use semver::Version;
@@ -67,13 +68,15 @@ fn file(at: &str, text: &str, group: &str, unit_name: &str, reaction: Reaction) 
         source: FileSource::Text(text.to_owned()),
         reactions: vec![(unit(unit_name), reaction)],
         secret: false,
+        seed: false,
     }
 }
 
 /// A service: its user, its program from the cache, its job.
 fn service(wanted: &mut Wanted, program: Program, args: &[String]) {
     let name = program.as_str();
-    let artifact = crate::programs::artifacts().remove(&program).unwrap();
+    let artifact =
+        crate::programs::artifacts(&Spec::sandbox(ClusterName::new("old").unwrap())).remove(&program).unwrap();
     let executable = artifact.executables.into_iter().find(|executable| executable.name == name).unwrap();
     let at = format!("/usr/local/bin/{name}");
     let binary = ManagedFile {
@@ -147,7 +150,7 @@ impl Site {
     }
 
     async fn facts(&self, wanted: &Wanted) -> Facts {
-        let (line, stdin) = facts_command(&query(wanted), false);
+        let (line, stdin) = facts_command(&query(std::slice::from_ref(wanted)), false);
         let stdin = vec![clusterctl::world::remote::Part::Bytes(stdin)];
         let command = Command { line, stdin, timeout: Duration::from_secs(60), root: true };
         let output = self.remote.run(command, Arc::new(Unwatched)).await.unwrap();
@@ -324,4 +327,53 @@ async fn upstart_reads_every_job() {
     assert!(state.starts_with("consul start/"), "{state}");
     site.run("initctl stop consul").await;
     assert_eq!(site.run("initctl status consul").await, "consul stop/waiting");
+}
+
+/// The whole tool: a cluster of one host that boots with Upstart, by Consul Template and by Prometheus' own discovery.
+#[test]
+fn up_makes_a_cluster_of_a_host_with_upstart() {
+    let mut machine = Machine::new();
+    machine.boot();
+    let dir = tempfile::tempdir().unwrap();
+    let spec = dir.path().join("cluster.toml");
+    let ssh = machine.ssh();
+    let write = |discovery: &str, interval: &str| {
+        let text = format!(
+            "[cluster]\nname = \"old\"\nprovider = \"inventory\"\n[prometheus]\ndiscovery = \"{discovery}\"\n\
+             scrape_interval = \"{interval}\"\n[[host]]\nname = \"old-1\"\nrole = \"server\"\nuser = \"root\"\n\
+             address = \"{}\"\nkey = \"{}\"\nhost_keys = [\"{}\"]\n",
+            machine.address(),
+            ssh.0.display(),
+            ssh.1
+        );
+        std::fs::write(&spec, text).unwrap();
+    };
+    let clusterctl = |args: &[&str]| {
+        let mut command = crate::support::binary();
+        command.env("CLUSTERCTL_STATE_DIR", dir.path().join("state")).current_dir(dir.path()).args(args);
+        crate::support::answer(command)
+    };
+    let processes = || {
+        let status = clusterctl(&["status", "--output", "json"]).expect(0).json();
+        let units = status["hosts"][0]["units"].as_array().unwrap();
+        units.iter().map(|unit| (unit["unit"].to_string(), unit["started_monotonic_us"].as_u64().unwrap())).collect()
+    };
+    write("consul-template", "2s");
+    let up = clusterctl(&["up", "--yes", "--output", "json"]).expect(0).json();
+    assert_eq!(up["verified"]["alive"], 1, "{up}");
+    clusterctl(&["plan"]).expect(0);
+    let before: BTreeMap<String, u64> = processes();
+    assert_eq!(before.len(), 4, "{before:?}");
+    let again = clusterctl(&["up", "--yes", "--output", "json"]).expect(0).json();
+    assert_eq!(again["hosts"][0]["result"], "unchanged", "{again}");
+
+    // The other discovery, and another interval with it: Prometheus reloads and goes on.
+    write("consul-sd", "1s");
+    clusterctl(&["up", "--yes"]).expect(0);
+    clusterctl(&["plan"]).expect(0);
+    let after: BTreeMap<String, u64> = processes();
+    let kept: BTreeMap<_, _> = before.iter().filter(|(unit, _)| !unit.contains("template")).collect();
+    assert_eq!(after.iter().collect::<BTreeMap<_, _>>(), kept);
+    let targets = clusterctl(&["targets"]).expect(0);
+    assert!(targets.stdout.contains("3 of 3 targets up"), "{targets}");
 }
