@@ -64,18 +64,15 @@ pub fn scripts(wanted: &Wanted, init: &Init) -> Vec<Script> {
         if let (Init::Upstart(version), true) = (init, path.as_str().starts_with("/etc/init/"))
             && let Ok(job) = upstart::check(text, version)
         {
-            let bodies = bodies(&job).into_iter().enumerate();
-            scripts.extend(bodies.map(|(at, text)| Script { name: format!("{path}, script {}", at + 1), text }));
+            let bodies = job.scripts().enumerate();
+            let script = |(at, text): (usize, &str)| Script {
+                name: format!("{path}, script {}", at + 1),
+                text: text.to_owned(),
+            };
+            scripts.extend(bodies.map(script));
         }
     }
     scripts
-}
-
-/// The scripts in a job.
-// MERGE: `core::upstart` is a stub here. With the real one this is
-// `job.scripts().map(str::to_owned).collect()`.
-fn bodies(_job: &upstart::Job) -> Vec<String> {
-    Vec::new()
 }
 
 /// All texts, by their paths.

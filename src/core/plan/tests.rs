@@ -187,6 +187,21 @@ fn a_service_that_left_the_spec_leaves_the_host() {
 }
 
 #[test]
+fn an_unwanted_unit_is_stopped_before_its_file_goes() {
+    let wanted = wanted();
+    for file in ["/etc/systemd/system/old.service", "/etc/init/old.conf"] {
+        let mut facts = converged(&wanted);
+        let fact = facts.files.values().next().unwrap().clone();
+        facts.files.insert(path(file), fact);
+        facts.manifest.insert(path(file));
+        let steps = plan(&wanted, &facts).steps;
+        let old = |step: &Step| matches!(&step.action, Action::Stop { unit } if unit.as_str() == "old");
+        let goes = |step: &Step| matches!(&step.action, Action::RemoveFile { path } if path.as_str() == file);
+        assert!(steps.len() == 2 && old(&steps[0]) && goes(&steps[1]), "{steps:?}");
+    }
+}
+
+#[test]
 fn a_files_mode_is_mended_without_a_restart() {
     let wanted = wanted();
     let mut facts = converged(&wanted);

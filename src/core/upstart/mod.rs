@@ -238,6 +238,4 @@ fn find(first: &str, second: Option<&str>) -> Result<&'static Stanza, String> {
 }
 
 #[cfg(test)]
-mod templates;
-#[cfg(test)]
 mod tests;

@@ -174,12 +174,24 @@ impl Machine {
     }
 }
 
+/// The host's processes end with the first of them, which is a child of systemd-nspawn and would outlive it.
+fn end(nspawn: &mut Child) {
+    let parent = nspawn.id().to_string();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while nspawn.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
+        let listed = Command::new("ps").args(["-o", "pid=", "--ppid", &parent]).output();
+        let pids = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let _ = Command::new("kill").arg("-KILL").args(pids.split_whitespace()).stderr(Stdio::null()).status();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let _ = nspawn.kill();
+    let _ = nspawn.wait();
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         if let Some(mut child) = self.nspawn.take() {
-            // The host's processes end with the first of them.
-            let _ = child.kill();
-            let _ = child.wait();
+            end(&mut child);
         }
         let root = self.at("root").display().to_string();
         let mut tries = 0;

@@ -131,6 +131,14 @@ impl Site {
         service(&mut wanted, Program::Consul, &args);
         let settings = "{ \"disable_update_check\": true, \"performance\": { \"raft_multiplier\": 1 } }\n";
         wanted.files.push(file("/etc/consul.d/consul.json", settings, "consul", "consul", Reaction::Restart));
+        let owned = |at: &str, owner: &str| ManagedDir { group: owner.to_owned(), ..dir(at, owner) };
+        wanted.dirs.extend([owned("/etc/prometheus", "prometheus"), owned("/var/lib/prometheus", "prometheus")]);
+        let args = ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus"];
+        let listen = format!("--web.listen-address={address}:9090");
+        let args: Vec<String> = args.into_iter().map(ToOwned::to_owned).chain([listen]).collect();
+        service(&mut wanted, Program::Prometheus, &args);
+        let yaml = "scrape_configs: []\n";
+        wanted.files.push(file("/etc/prometheus/prometheus.yml", yaml, "prometheus", "prometheus", Reaction::Reload));
         if let Some(more) = node_exporter {
             let more = more.iter().map(|word| (*word).to_owned());
             let args: Vec<String> =
@@ -202,17 +210,18 @@ impl Site {
         answer.split_once("\r\n\r\n").filter(|(head, _)| head.contains(" 200 ")).map(|(_, body)| body.to_owned())
     }
 
-    /// Consul has a leader, node_exporter answers.
+    /// Consul has a leader, Prometheus is ready, node_exporter answers.
     async fn works(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let leader = self.get([127, 0, 0, 1].into(), 8500, "/v1/status/leader").await;
             let metrics = self.get(self.machine.address(), 9100, "/metrics").await;
+            let ready = self.get(self.machine.address(), 9090, "/-/ready").await.is_some();
             let led = leader.as_ref().is_some_and(|leader| leader.contains(":8300"));
-            if led && metrics.as_ref().is_some_and(|text| text.contains("node_exporter_build_info")) {
+            if led && ready && metrics.as_ref().is_some_and(|text| text.contains("node_exporter_build_info")) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{leader:?} {:?}", metrics.map(|text| text.len()));
+            assert!(Instant::now() < deadline, "{leader:?} {ready} {:?}", metrics.map(|text| text.len()));
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -228,7 +237,7 @@ async fn a_host_with_upstart_is_installed_changed_and_taken_back() {
 
     site.apply_well(&wanted).await;
     site.works().await;
-    for name in ["consul", "node_exporter"] {
+    for name in ["consul", "prometheus", "node_exporter"] {
         let fact = site.service(&wanted, name).await;
         assert!(fact.is_running() && fact.is_enabled() && fact.started_monotonic_us > 0, "{fact:?}");
         let user = site.run(&format!("ps -o user= -o group= -o args= -p {}", fact.main_pid)).await;
@@ -369,11 +378,11 @@ fn up_makes_a_cluster_of_a_host_with_upstart() {
 
     // The other discovery, and another interval with it: Prometheus reloads and goes on.
     write("consul-sd", "1s");
-    clusterctl(&["up", "--yes"]).expect(0);
+    let up = clusterctl(&["up", "--yes"]).expect(0);
     clusterctl(&["plan"]).expect(0);
     let after: BTreeMap<String, u64> = processes();
     let kept: BTreeMap<_, _> = before.iter().filter(|(unit, _)| !unit.contains("template")).collect();
-    assert_eq!(after.iter().collect::<BTreeMap<_, _>>(), kept);
+    assert_eq!(after.iter().collect::<BTreeMap<_, _>>(), kept, "{up}");
     let targets = clusterctl(&["targets"]).expect(0);
     assert!(targets.stdout.contains("3 of 3 targets up"), "{targets}");
 }

@@ -57,6 +57,7 @@ fn lies_are_refused() {
         "pending consul explode\n",
         "pending Consul restart\n",
         "unit Id=consul.timer\n",
+        "unit Job=Consul\n",
         "unit MainPID=-1\n",
         "disk -5\n",
         "address nowhere\n",

@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use semver::Version;
 use tera::{Context, Tera, Value};
 
-use super::*;
+use super::super::*;
 
 const JOBS: [(&str, &str); 5] = [
-    ("consul", include_str!("../../../templates/upstart/consul.conf")),
-    ("node_exporter", include_str!("../../../templates/upstart/node_exporter.conf")),
-    ("prometheus", include_str!("../../../templates/upstart/prometheus.conf")),
-    ("consul-template", include_str!("../../../templates/upstart/consul-template.conf")),
-    ("alertmanager", include_str!("../../../templates/upstart/alertmanager.conf")),
+    ("consul", include_str!("../../../../templates/upstart/consul.conf")),
+    ("node_exporter", include_str!("../../../../templates/upstart/node_exporter.conf")),
+    ("prometheus", include_str!("../../../../templates/upstart/prometheus.conf")),
+    ("consul-template", include_str!("../../../../templates/upstart/consul-template.conf")),
+    ("alertmanager", include_str!("../../../../templates/upstart/alertmanager.conf")),
 ];
 
 /// Each release that brought something, and the last.
@@ -116,17 +116,26 @@ fn each_version_gets_what_it_has() {
 
 /// Runs the main process's script as Upstart would, with programs of its own in place of those that are named.
 fn arguments_of(name: &str, version: &Version, args: &[&str], flags: &str) -> Vec<String> {
+    joined(name, version, args, flags, None)
+}
+
+/// The same, with a script that finds servers.
+fn joined(name: &str, version: &Version, args: &[&str], flags: &str, join: Option<&str>) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let show = dir.path().join("show");
     std::fs::write(&show, "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done\n").unwrap();
     // `chroot` hands its program on.
     std::fs::write(dir.path().join("chroot"), "#!/bin/sh\nshift 3\nexec \"$@\"\n").unwrap();
-    for file in ["show", "chroot"] {
+    std::fs::write(dir.path().join("join"), format!("#!/bin/sh\n{}\n", join.unwrap_or_default())).unwrap();
+    for file in ["show", "chroot", "join"] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.path().join(file), mode).unwrap();
     }
     let mut context = context(version, args);
     context.insert("program", show.to_str().unwrap());
+    if join.is_some() {
+        context.insert("join_script", dir.path().join("join").to_str().unwrap());
+    }
     let job = check(&render(name, &context), version).unwrap();
     assert_eq!(job.scripts().filter(|script| script.contains("exec ")).count(), 1);
     // The log's place is the host's.
@@ -151,6 +160,13 @@ fn a_hosts_own_flags_are_words_and_no_patterns() {
     let words = arguments_of("consul", &OLDEST, &["agent"], "-x  -y=* -z");
     assert_eq!(words, ["agent", "-x", "-y=*", "-z"]);
     assert_eq!(arguments_of("consul", &VERSIONS[5], &["agent"], ""), ["agent"]);
+}
+
+#[test]
+fn servers_are_joined_and_a_reload_meanwhile_ends_nothing() {
+    let join = "kill -s HUP $PPID; echo -retry-join 10.0.0.1 -retry-join '*'";
+    let words = joined("consul", &OLDEST, &["agent"], "-x", Some(join));
+    assert_eq!(words, ["agent", "-retry-join", "10.0.0.1", "-retry-join", "*", "-x"]);
 }
 
 #[test]
