@@ -1,5 +1,6 @@
 //! `render`: the files themselves, or where they were written; and what their programs say of them.
 
+use semver::Version;
 use serde::Serialize;
 
 use super::super::escape::{lines, plain};
@@ -7,7 +8,7 @@ use super::super::style::{BAD, DIM, GOOD, WARN, paint};
 use super::super::words::count;
 use super::{Document, View, envelope};
 use crate::core::release::{Maker, archive_path};
-use crate::model::artifact::{Arch, ArtifactId};
+use crate::model::artifact::{self as model, Arch, ArtifactId};
 use crate::model::file::{FileSource, HostPath, ManagedFile, Reaction, SystemUser, UnitName};
 use crate::model::host::Role;
 use crate::model::image::{Checked, Image, RenderReport, Verdict};
@@ -21,7 +22,7 @@ impl Document for RenderReport {
         let mut out = String::new();
         for image in &self.images {
             for file in &image.wanted.files {
-                shown(&mut out, image.role, file, view);
+                shown(&mut out, image.role, file, &self.versions, view);
             }
         }
         out
@@ -49,14 +50,17 @@ impl Document for RenderReport {
 }
 
 /// One file behind its header; a program is only named. Without a terminal its bytes are as they are.
-fn shown(out: &mut String, role: Role, file: &ManagedFile, view: &View) {
+fn shown(out: &mut String, role: Role, file: &ManagedFile, versions: &Versions, view: &View) {
     let ManagedFile { path, mode, owner, group, .. } = file;
     if !out.is_empty() {
         out.push('\n');
     }
     out.push_str(&format!("# ==> {role}{path} ({mode:04o} {owner}:{group}) <=="));
     match &file.source {
-        FileSource::Executable(_) => out.push_str(" a program, which belongs there"),
+        FileSource::Executable(executable) => match release(executable, versions) {
+            Some((program, version)) => out.push_str(&format!(" {} of {program} {version}", executable.name)),
+            None => out.push_str(" a program"),
+        },
         FileSource::Text(text) if view.width.is_some() => {
             lines(text).for_each(|line| out.push_str(&format!("\n{line}")));
         }
@@ -197,14 +201,19 @@ fn text(role: Role, file: &ManagedFile) -> Option<File<'_>> {
     })
 }
 
+/// The release that holds an executable.
+fn release<'a>(executable: &model::Executable, versions: &'a Versions) -> Option<(Program, &'a Version)> {
+    let holds = |program: &Program| {
+        let version = versions.get(*program)?;
+        program.executables(version).contains(&executable.name.as_str()).then_some((*program, version))
+    };
+    Program::ALL.iter().find_map(holds)
+}
+
 fn executables<'a>(image: &'a Image, versions: &Versions) -> Vec<Executable<'a>> {
     let one = |file: &'a ManagedFile| {
         let FileSource::Executable(executable) = &file.source else { return None };
-        let holds = |program: &Program| {
-            let version = versions.get(*program)?;
-            program.executables(version).contains(&executable.name.as_str()).then(|| (*program, version.clone()))
-        };
-        let (program, version) = Program::ALL.iter().find_map(holds)?;
+        let (program, version) = release(executable, versions)?;
         let archive = |arch| {
             let id = ArtifactId { program, version: version.clone(), arch };
             format!("{}{}", Maker::of(program).base(), archive_path(&id))
@@ -285,7 +294,10 @@ mod tests {
         let piped = report().text(&View { width: None, ..view() });
         let header = "# ==> node/etc/consul.d/consul.json (0640 root:consul) <==\n";
         assert!(piped.ends_with(&format!("\n{header}{{\n\t\"a\": \"\u{9b}31m\"\n}}\n")), "{piped:?}");
-        assert!(piped.starts_with("# ==> node/usr/local/bin/consul (0640 root:consul) <== a program"), "{piped:?}");
+        assert!(
+            piped.starts_with("# ==> node/usr/local/bin/consul (0640 root:consul) <== consul of consul 1.22.7\n"),
+            "{piped:?}"
+        );
         // On a terminal nothing acts.
         assert!(report().text(&view()).contains("\\u{9b}31m"));
         let written = RenderReport { written: Some(vec!["node/etc/a".to_owned()]), ..report() };

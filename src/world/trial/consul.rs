@@ -90,3 +90,36 @@ fn serve(mut connection: TcpStream, answer: &dyn Fn(&str) -> String, stop: &Atom
     );
     let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(body.as_bytes()));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn ask(address: SocketAddr, path: &str) -> String {
+        let mut connection = TcpStream::connect(address).unwrap();
+        connection.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn it_answers_at_once_and_to_who_waits_when_it_ends() {
+        let consul = StandIn::start(|path| format!("[\"{path}\"]")).unwrap();
+        let answer = ask(consul.address(), "/v1/kv/a?recurse=");
+        assert!(
+            answer.contains("X-Consul-Index: 1\r\n") && answer.ends_with("\r\n\r\n[\"/v1/kv/a?recurse=\"]"),
+            "{answer}"
+        );
+        let address = consul.address();
+        let waiting = std::thread::spawn(move || ask(address, "/v1/kv/a?index=1&wait=60000ms"));
+        // Long enough to be answered, were it not to wait.
+        std::thread::sleep(TICK * 5);
+        assert!(!waiting.is_finished());
+        let begun = Instant::now();
+        drop(consul);
+        assert!(waiting.join().unwrap().contains("200 OK") && begun.elapsed() < PATIENCE);
+    }
+}

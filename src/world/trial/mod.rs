@@ -110,3 +110,6 @@ pub async fn run(words: &[OsString], limit: Duration) -> Result<Ran, TrialError>
         Err(_) => Ok(Ran::TimedOut),
     }
 }
+
+#[cfg(test)]
+mod tests;
