@@ -177,10 +177,8 @@ impl Store {
 fn put(from: &Path, to: &Path) -> io::Result<()> {
     let mut tries = 0;
     loop {
-        if let Some(above) = to.parent() {
-            fs::create_dir_all(above)?;
-        }
-        match fs::rename(from, to) {
+        let made = to.parent().map_or(Ok(()), fs::create_dir_all);
+        match made.and_then(|()| fs::rename(from, to)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && tries < 5 && from.exists() => tries += 1,
             done => return done,
         }
