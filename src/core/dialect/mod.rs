@@ -40,6 +40,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// The capability's name in templates.
+    #[cfg(test)]
+    pub(crate) fn name(&self) -> String {
+        name(self.capability)
+    }
+
     fn has(&self, version: &Version) -> bool {
         let at = |bound: [u16; 3]| Version::new(bound[0].into(), bound[1].into(), bound[2].into());
         // A release candidate speaks the dialect of its release.
@@ -73,11 +79,14 @@ pub struct Dialect<'a> {
 impl Dialect<'_> {
     pub fn has(&self, capability: Capability) -> bool {
         let Some(row) = table::TABLE.iter().find(|row| row.capability == capability) else { return false };
-        match (row.of, self.init) {
+        let has = match (row.of, self.init) {
             (Part::Program(program), _) => self.versions.get(program).is_some_and(|version| row.has(version)),
             (Part::Upstart, Init::Upstart(version)) => row.has(version),
             (Part::Upstart, _) => false,
-        }
+        };
+        #[cfg(test)]
+        let has = has != (flip::FLIPPED.get() == Some(capability));
+        has
     }
 
     /// Every capability by its name, for templates.
@@ -89,6 +98,31 @@ impl Dialect<'_> {
 /// Does this version have the capability, whatever else there is?
 pub fn has(capability: Capability, versions: &Versions) -> bool {
     Dialect { versions, init: &Init::Systemd }.has(capability)
+}
+
+/// For tests that want to see what one capability alone changes: several may come with one version.
+#[cfg(test)]
+pub(crate) mod flip {
+    use std::cell::Cell;
+
+    use super::{Capability, Row, table};
+
+    thread_local! {
+        pub(super) static FLIPPED: Cell<Option<Capability>> = const { Cell::new(None) };
+    }
+
+    /// The whole table.
+    pub(crate) const fn rows() -> &'static [Row] {
+        &table::TABLE
+    }
+
+    /// What `run` returns where this thread takes the capability for there when it is not, and the other way round.
+    pub(crate) fn flipped<T>(capability: Capability, run: impl FnOnce() -> T) -> T {
+        FLIPPED.set(Some(capability));
+        let result = run();
+        FLIPPED.set(None);
+        result
+    }
 }
 
 /// A capability's name in templates.

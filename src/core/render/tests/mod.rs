@@ -12,8 +12,11 @@ use crate::model::name::{ClusterName, ServiceName};
 use crate::model::spec::{CheckKind, Service, ServiceCheck, Span};
 use crate::model::version::Preset;
 
+mod capabilities;
+mod classic;
 mod hostile;
 mod readers;
+mod schema;
 
 pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
     let versions = Preset::Current.versions();
