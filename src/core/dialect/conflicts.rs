@@ -8,7 +8,7 @@ use crate::model::version::Program;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     Program(Program),
-    Prometheus,
+    ScrapeInterval,
     Alertmanager,
     /// By its place among the services.
     Service(usize),
@@ -36,7 +36,7 @@ pub fn conflicts(spec: &Spec) -> Vec<Conflict> {
     if interval.subsec_millis() != 0 && !has(Capability::MillisecondDurations, &spec.versions) {
         let message =
             format!("scrape_interval has a fraction of a second, which Prometheus {prometheus} does not read");
-        found.push(Conflict::new(About::Prometheus, message, "write whole seconds, such as \"1s\""));
+        found.push(Conflict::new(About::ScrapeInterval, message, "write whole seconds, such as \"1s\""));
     }
     found
 }

@@ -42,6 +42,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// The capability's name in templates.
+    #[cfg(test)]
+    pub(crate) fn name(&self) -> String {
+        name(self.capability)
+    }
+
     fn has(&self, version: &Version) -> bool {
         let at = |bound: [u16; 3]| Version::new(bound[0].into(), bound[1].into(), bound[2].into());
         // A release candidate speaks the dialect of its release.
@@ -72,11 +78,14 @@ pub struct Dialect<'a> {
 impl Dialect<'_> {
     pub fn has(&self, capability: Capability) -> bool {
         let Some(row) = table::TABLE.iter().find(|row| row.capability == capability) else { return false };
-        match (row.of, self.init) {
+        let has = match (row.of, self.init) {
             (Part::Program(program), _) => self.versions.get(program).is_some_and(|version| row.has(version)),
             (Part::Upstart, Init::Upstart(version)) => row.has(version),
             (Part::Upstart, _) => false,
-        }
+        };
+        #[cfg(test)]
+        let has = has != (flip::FLIPPED.get() == Some(capability));
+        has
     }
 
     /// Every capability by its name, for templates.
@@ -94,6 +103,31 @@ pub fn has(capability: Capability, versions: &Versions) -> bool {
 pub fn same(program: Program, one: &Version, other: &Version) -> bool {
     let of_it = table::TABLE.iter().filter(|row| row.of == Part::Program(program));
     of_it.into_iter().all(|row| row.has(one) == row.has(other))
+}
+
+/// For tests that want to see what one capability alone changes: several may come with one version.
+#[cfg(test)]
+pub(crate) mod flip {
+    use std::cell::Cell;
+
+    use super::{Capability, Row, table};
+
+    thread_local! {
+        pub(super) static FLIPPED: Cell<Option<Capability>> = const { Cell::new(None) };
+    }
+
+    /// The whole table.
+    pub(crate) const fn rows() -> &'static [Row] {
+        &table::TABLE
+    }
+
+    /// What `run` returns where this thread takes the capability for there when it is not, and the other way round.
+    pub(crate) fn flipped<T>(capability: Capability, run: impl FnOnce() -> T) -> T {
+        FLIPPED.set(Some(capability));
+        let result = run();
+        FLIPPED.set(None);
+        result
+    }
 }
 
 /// A capability's name in templates.

@@ -53,7 +53,7 @@ pub(super) fn alertmanager(file: &Section<'_>) -> Option<AlertmanagerSpec> {
     let webhooks = section.texts("webhooks", example).unwrap_or_default();
     for url in &webhooks {
         if !is_url(&url.value) {
-            let cure = format!("write for example: webhooks = [\"{example}\"], what is no URL's character as %20");
+            let cure = format!("write for example: webhooks = [\"{example}\"], with %20 for a blank and the like");
             section.sink.add(&url.at, "this webhook is no URL (http:// or https://)", cure);
         }
     }

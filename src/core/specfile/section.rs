@@ -54,6 +54,14 @@ impl<'a> Section<'a> {
         self.table?.get(key).map(Spanned::span)
     }
 
+    /// The same for a key of a table within.
+    pub fn place_within(&self, table: &str, key: &str) -> Option<Span> {
+        match self.table?.get(table)?.get_ref() {
+            DeValue::Table(table) => table.get(key).map(Spanned::span),
+            _ => None,
+        }
+    }
+
     /// The same for one of a `[[key]]`'s tables.
     pub fn place_in(&self, key: &str, index: usize) -> Option<Span> {
         match self.table?.get(key)?.get_ref() {

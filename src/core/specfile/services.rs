@@ -136,7 +136,7 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
     }
     let http = check.text("http", "http://127.0.0.1:8080/health").map(|url| {
         if !is_url(&url.value) {
-            let cure = "write for example: http = \"http://127.0.0.1:8080/health\", what is no URL's character as %20";
+            let cure = "write for example: http = \"http://127.0.0.1:8080/health\", with %20 for a blank and the like";
             check.sink.add(&url.at, "http in check is no URL", cure);
         }
         CheckKind::Http(url.value)

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::model::host::Role;
 use crate::model::spec::{CheckKind, PrometheusSpec, ProviderSpec};
+use crate::model::version::Preset;
+
+mod dialects;
 
 /// The mistakes of `text`, as the user sees them.
 fn mistakes(text: &str) -> String {
@@ -182,8 +185,9 @@ fn the_starter_is_a_spec_and_so_are_its_examples() {
     let text = starter(&name);
     assert_eq!(parse(&text, "cluster.toml").unwrap(), Spec::sandbox(name));
     // Comments that are TOML lines, without the prose around them.
+    let tables = ["[[", "[ec2", "[alertmanager]"];
     let is_toml =
-        |line: &str| line.starts_with("[[") || line.starts_with("[ec2") || line.split(' ').nth(1) == Some("=");
+        |line: &str| tables.iter().any(|table| line.starts_with(table)) || line.split(' ').nth(1) == Some("=");
     let uncomment = |line: &str| match line.strip_prefix("# ") {
         Some(rest) if is_toml(rest) => rest.to_owned(),
         _ => line.to_owned(),
@@ -202,6 +206,8 @@ fn the_starter_is_a_spec_and_so_are_its_examples() {
     let labels = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
     let prometheus = PrometheusSpec { external_labels: labels, ..PrometheusSpec::of("inventory") };
     assert_eq!(spec.prometheus, prometheus);
+    assert_eq!(spec.alertmanager.unwrap().webhooks, ["https://alerts.example/hook"]);
+    assert_eq!(spec.versions, Preset::Current.versions());
     let ProviderSpec::Inventory { hosts } = of("inventory", &lines[hosts..ssh]).provider else { panic!() };
     assert!(hosts.len() == 2 && hosts[0].role == Role::Server);
     let ProviderSpec::Ec2(ec2) = of("ec2", &lines[ec2..at("[[host]]")]).provider else { panic!() };
@@ -215,7 +221,7 @@ fn every_key_is_in_the_reference() {
                 host_keys consul prometheus node_exporter scrape_interval retention external_labels tags roles \
                 hosts check metrics mirror folder region profile instance_type server_instance_type ami \
                 ami_name ami_owner vpc subnets security_groups ssh_from reach key_pair instance_profile spot \
-                size kind encrypted bastion";
+                size kind encrypted bastion join discovery webhooks preset consul_template alertmanager unhealthy";
     for key in keys.split(' ') {
         assert!(reference.contains(&format!("`{key}`")), "{key}");
     }

@@ -72,7 +72,9 @@ pub(super) fn refuse_conflicts(file: &Section<'_>, spec: &Spec, named: &Named) {
         let table = |key: &'static str| file.place(key).unwrap_or_else(|| file.at.clone());
         let at = match conflict.about {
             About::Program(program) => named.at.get(&program).cloned().unwrap_or_else(|| table("versions")),
-            About::Prometheus => table("prometheus"),
+            About::ScrapeInterval => {
+                file.place_within("prometheus", "scrape_interval").unwrap_or_else(|| table("prometheus"))
+            }
             About::Alertmanager => table("alertmanager"),
             About::Service(index) => file.place_in("service", index).unwrap_or_else(|| file.at.clone()),
         };

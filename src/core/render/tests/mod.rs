@@ -12,8 +12,11 @@ use crate::model::name::{ClusterName, ServiceName};
 use crate::model::spec::{CheckKind, Service, ServiceCheck, Span};
 use crate::model::version::Preset;
 
+mod capabilities;
+mod classic;
 mod hostile;
 mod readers;
+mod schema;
 
 pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
     let versions = Preset::Current.versions();
@@ -171,6 +174,29 @@ fn a_broken_template_is_named() {
         .unwrap()
         .to_string();
     assert!(error.contains("consul/agent.json") && error.contains("`nam`"), "{error}");
+}
+
+#[test]
+fn the_reference_names_every_template_and_every_value() {
+    let reference = include_str!("../../../../docs/templates.md");
+    let regex = |text: &str| regex::Regex::new(text).unwrap();
+    let (raw, tag) = (regex(r"(?s)\{% raw %\}.*?\{% endraw %\}"), regex(r"(?s)\{[{%]-?(.*?)-?[%}]\}"));
+    let (string, word) = (regex("\"[^\"]*\"|'[^']*'"), regex(r"([.|]\s*)?\b([a-z_]+)\b(=)?"));
+    let tera = "if elif else endif for endfor in set and or not is loop split join";
+    // What templates make themselves.
+    let own = "label arg word url port groups lines line nl";
+    for (name, text) in EMBEDDED {
+        assert!(reference.contains(&format!("`{name}`")), "{name}");
+        for found in tag.captures_iter(&raw.replace_all(text, "")) {
+            let words = string.replace_all(&found[1], "").into_owned();
+            // Not a field, a filter or a filter's argument.
+            for found in word.captures_iter(&words).filter(|found| found.get(1).or(found.get(3)).is_none()) {
+                let known = |list: &str| list.split(' ').any(|known| *known == found[2]);
+                let told = known(tera) || known(own) || reference.contains(&format!("`{}`", &found[2]));
+                assert!(told, "{} of {name}", &found[2]);
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! No row of the dialects' table is dead: with each capability something else is rendered than without it.
+
+use super::*;
+use crate::core::dialect::flip::{flipped, rows};
+use crate::core::dialect::{Part, Row};
+use crate::model::file::Check;
+use crate::model::spec::{AlertmanagerSpec, Discovery, Join, ProviderSpec, ServiceMetrics};
+use crate::model::version::Versions;
+
+/// What a version decides elsewhere than in what is rendered: whether a spec is taken at all, or how a program that
+/// runs is asked.
+const ELSEWHERE: [&str; 8] = [
+    "alerting_section",
+    "tcp_checks",
+    "query_api",
+    "targets_api",
+    "millisecond_durations",
+    "any_job_name",
+    "consul_health_label",
+    "alertmanager_v1",
+];
+
+/// Specs that between them ask for everything.
+fn specs() -> Vec<Spec> {
+    let mut all = spec();
+    let mut script = service("script");
+    script.roles = BTreeSet::from([Role::Server, Role::Node]);
+    script.check = Some(ServiceCheck {
+        kind: CheckKind::Args(vec!["/bin/true".to_owned()]),
+        interval: Span::from_secs(10),
+        timeout: Span::from_secs(5),
+    });
+    script.metrics = Some(ServiceMetrics { path: "/".to_owned(), port: None, unhealthy: true });
+    all.services.push(script);
+    all.prometheus.external_labels.insert("a".to_owned(), "$x".to_owned());
+    all.alertmanager = Some(AlertmanagerSpec { webhooks: Vec::new() });
+    let mut tagged = Spec { join: Join::Tag, provider: ProviderSpec::Ec2(Box::default()), ..all.clone() };
+    tagged.prometheus.discovery = Discovery::ConsulTemplate;
+    vec![all, tagged]
+}
+
+/// All that is rendered for these versions: texts, checks, executables.
+fn everything(versions: &Versions) -> Vec<(String, Vec<Check>)> {
+    let mut rendered = Vec::new();
+    for spec in specs() {
+        let spec = Spec { versions: versions.clone(), ..spec };
+        for (role, address, servers) in [
+            (Role::Server, Some("fd00::1".parse().unwrap()), vec!["fd00::1".parse().unwrap()]),
+            (Role::Node, None, Vec::new()),
+        ] {
+            let subject = Subject { role, init: Init::Systemd, name: None, address, servers };
+            let wanted = RENDERER.wanted(&spec, &subject, &absent(&spec, role)).unwrap();
+            let paths: Vec<_> = wanted.files.iter().map(|file| file.path.to_string()).collect();
+            rendered.push((format!("{paths:?}{:?}", texts(&wanted)), wanted.checks));
+        }
+    }
+    rendered
+}
+
+/// The newest of everything, but the row's own program as it was when the capability came or went.
+fn versions(row: &Row, program: Program) -> Versions {
+    let [major, minor, patch] = row.since.or(row.until).unwrap().map(u64::from);
+    let at = semver::Version::new(major, minor, patch);
+    let mut versions = Preset::Current.versions();
+    match program {
+        Program::Consul => versions.consul = at,
+        Program::ConsulTemplate => versions.consul_template = at,
+        Program::Prometheus => versions.prometheus = at,
+        Program::NodeExporter => versions.node_exporter = at,
+        Program::Alertmanager => versions.alertmanager = at,
+        Program::Pushgateway => unreachable!("no file depends on its version"),
+    }
+    versions
+}
+
+#[test]
+fn every_capability_changes_what_is_rendered() {
+    for row in rows() {
+        // Upstart's rows are told apart where its jobs are tested.
+        let Part::Program(program) = row.of else { continue };
+        let versions = versions(row, program);
+        let with = everything(&versions);
+        let without = flipped(row.capability, || everything(&versions));
+        assert_eq!(with == without, ELSEWHERE.contains(&row.name().as_str()), "{}", row.name());
+    }
+}
