@@ -8,15 +8,22 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clusterctl::core::render::{Peer, Renderer};
+use clusterctl::core::render::{Peer, Renderer, Subject};
 use clusterctl::core::specfile;
 use clusterctl::model::artifact::{Arch, Artifact};
 use clusterctl::model::file::{FileSource, Wanted, Word};
 use clusterctl::model::host::Role;
+use clusterctl::model::init::Init;
 use clusterctl::model::name::HostName;
 use clusterctl::model::spec::Spec;
-use clusterctl::model::version::{Program, Versions};
+use clusterctl::model::version::{Preset, Program, Versions};
 use clusterctl::world::artifacts::Cache;
+
+/// What scripts/programs builds or fetches.
+fn installed(versions: &Versions) -> Vec<(Program, semver::Version)> {
+    let programs = [Program::Consul, Program::ConsulTemplate, Program::Prometheus, Program::NodeExporter];
+    programs.into_iter().map(|program| (program, versions.get(program).unwrap().clone())).collect()
+}
 
 /// The programs that scripts/programs put into the cache.
 fn artifacts() -> BTreeMap<Program, Artifact> {
@@ -29,12 +36,11 @@ fn artifacts() -> BTreeMap<Program, Artifact> {
     );
     let listed = Cache::open(cache.join("artifacts")).unwrap().list().unwrap();
     let here = Arch::from_machine(std::env::consts::ARCH);
-    let versions = Versions::current();
-    let wanted = versions.all();
+    let wanted = installed(&Preset::Current.versions());
     let found: BTreeMap<Program, Artifact> = listed
         .into_iter()
         .filter(|artifact| Some(artifact.id.arch) == here)
-        .filter(|artifact| wanted.contains(&(artifact.id.program, &artifact.id.version)))
+        .filter(|artifact| wanted.contains(&(artifact.id.program, artifact.id.version.clone())))
         .map(|artifact| (artifact.id.program, artifact))
         .collect();
     assert_eq!(found.len(), wanted.len(), "the programs are not in the cache: run scripts/programs");
@@ -124,7 +130,7 @@ fn check(spec: &Spec) {
     for ipv6 in [false, true] {
         let peers = peers(ipv6);
         for host in [&peers[0], &peers[3]] {
-            let wanted = renderer.wanted(spec, host, &peers, &artifacts).unwrap();
+            let wanted = renderer.wanted(spec, &Subject::of(host, &peers, Init::Systemd), &artifacts).unwrap();
             Tree::of(&wanted).check(&wanted);
         }
     }
@@ -155,7 +161,7 @@ fn hostile_values_pass_their_programs_checks() {
 #[test]
 fn the_programs_refuse_what_is_wrong() {
     let (renderer, artifacts, peers) = (Renderer::new(&BTreeMap::new()).unwrap(), artifacts(), peers(false));
-    let wanted = renderer.wanted(&spec(""), &peers[0], &peers, &artifacts).unwrap();
+    let wanted = renderer.wanted(&spec(""), &Subject::of(&peers[0], &peers, Init::Systemd), &artifacts).unwrap();
     let spoil: [(&str, &str, &str); 3] = [
         ("/etc/consul.d/consul.json", "\"bind_addr\"", "\"bind_adr\""),
         ("/etc/prometheus/prometheus.yml", "scrape_interval", "scrape_intervall"),
@@ -176,8 +182,8 @@ fn the_programs_refuse_what_is_wrong() {
 fn the_script_and_the_code_name_the_same_versions() {
     let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/programs")).unwrap();
     let named: BTreeSet<&str> = script.lines().filter(|line| line.contains('=')).collect();
-    for (program, version) in Versions::current().all() {
-        let line = format!("{}={version}", program.as_str().to_uppercase());
+    for (program, version) in installed(&Preset::Current.versions()) {
+        let line = format!("{}={version}", program.as_str().to_uppercase().replace('-', "_"));
         assert!(named.contains(line.as_str()), "scripts/programs has no line {line}");
     }
 }
