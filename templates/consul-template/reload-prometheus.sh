@@ -8,18 +8,22 @@ set -u
 LC_ALL=C
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
+umask 027
 
-new=/etc/prometheus/prometheus.yml.candidate
-config=/etc/prometheus/prometheus.yml
+candidate={{ candidate | sh }}
+config={{ config | sh }}
 program={{ prometheus | sh }}
+# A copy beside it: what was checked is what is put in place, and the rules are found from there.
+checked=$config.checked
 
 # Consul Template ends when this fails and is started again; with the refused file gone it then writes, and this
 # script checks, once more.
 refuse() {
     printf 'reload-prometheus: %s: the old configuration stays\n' "$1" >&2
-    rm -f "$new"
+    rm -f "$candidate" "$checked"
     exit 1
 }
+trap 'refuse "it was told to stop"' HUP INT TERM
 
 # The main processes of Prometheus that belong to this user. After an upgrade their file is "(deleted)".
 processes() {
@@ -33,7 +37,7 @@ processes() {
 
 # Seconds since a process began. Its name stands in brackets and may hold blanks: the rest is counted from behind it.
 age() {
-    read -r line <"/proc/$1/stat" || return 1
+    read -r line 2>/dev/null <"/proc/$1/stat" || return 1
     # shellcheck disable=SC2086 # split into fields on purpose
     set -- ${line##*) }
     shift 19
@@ -41,16 +45,25 @@ age() {
     printf '%s\n' "$((${up%.*} - $1 / ticks))"
 }
 
-[ -s "$new" ] || refuse 'there is no new configuration'
+[ -s "$candidate" ] || refuse 'there is no new configuration'
+rm -f "$checked"
+cp "$candidate" "$checked" || refuse 'it cannot be copied'
+chmod 0640 "$checked" || refuse 'its mode cannot be changed'
 {% if promtool -%}
-said=$({{ promtool.0 | sh }}{% for word in promtool.1 %} {{ word | sh }}{% endfor %} "$new" 2>&1) || {
+# Not every host has `timeout`, and some have one with other options.
+limit=''
+timeout -s KILL 20 true 2>/dev/null && limit='timeout -s KILL 20'
+status=0
+said=$($limit {{ promtool.0 | sh }}{% for word in promtool.1 %} {{ word | sh }}{% endfor %} "$checked" 2>&1) || status=$?
+if [ "$status" != 0 ]; then
     printf '%s\n' "$said" >&2
+    [ "$status" != 137 ] || refuse 'promtool took longer than 20 s and was ended'
     refuse 'promtool refuses the new configuration'
-}
+fi
 {% endif -%}
-chmod 0640 "$new" || refuse 'its mode cannot be changed'
-mv -f "$new" "$config" || refuse 'it cannot be put in place'
+mv -f "$checked" "$config" || refuse 'it cannot be put in place'
 
+# Even where nothing differs: an earlier run may have ended before its signal.
 ticks=$(getconf CLK_TCK 2>/dev/null) || ticks=100
 for pid in $(processes); do
     # A signal in its first moments, before it listens to signals, would end it.

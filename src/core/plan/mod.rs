@@ -218,11 +218,13 @@ impl Planner<'_> {
     }
 
     /// A removed file's own reactions are forgotten; the mildest of its neighbours' serves: a program that
-    /// can reload one file of a folder can reload without it.
+    /// can reload one file of a folder can reload without it. Folders of programs hold neighbours that have nothing
+    /// to do with each other.
     fn reactions_beside(&self, path: &HostPath) -> BTreeMap<UnitName, Reaction> {
         let folder = |path: &HostPath| path.as_str().rsplit_once('/').map(|(folder, _)| folder.to_owned());
         let mut mildest: BTreeMap<UnitName, Reaction> = BTreeMap::new();
-        for file in self.wanted.files.iter().filter(|file| folder(&file.path) == folder(path)) {
+        let is_text = |file: &&ManagedFile| matches!(file.source, FileSource::Text(_));
+        for file in self.wanted.files.iter().filter(is_text).filter(|file| folder(&file.path) == folder(path)) {
             for (unit, reaction) in &file.reactions {
                 let least = mildest.entry(unit.clone()).or_insert(*reaction);
                 *least = (*least).min(*reaction);
@@ -270,10 +272,7 @@ fn file_change(file: &ManagedFile, facts: &Facts) -> Option<(FileChange, String)
     let Some(is) = facts.files.get(&file.path) else {
         return Some((FileChange::Create, "the file does not exist".to_owned()));
     };
-    if file.seed {
-        return None;
-    }
-    if is.sha256 != file.sha256() {
+    if !file.seed && is.sha256 != file.sha256() {
         let what = match file.source {
             FileSource::Text(_) => "its content differs",
             FileSource::Executable(_) => "it is another build or version",

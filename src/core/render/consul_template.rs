@@ -3,6 +3,7 @@
 use tera::Context;
 
 use super::place::{dir, path, plain_file, program_path, script_path, unit};
+use super::prometheus::CONFIG;
 use super::{Making, RenderError, Unit};
 use crate::core::dialect::Capability;
 use crate::model::file::{ManagedFile, Reaction};
@@ -10,6 +11,9 @@ use crate::model::version::Program;
 
 /// Its own folder.
 const FOLDER: &str = "/etc/consul-template";
+
+/// What it writes: beside the file that becomes of it, so that a rename is enough.
+const CANDIDATE: &str = "/etc/prometheus/prometheus.yml.candidate";
 
 impl Making<'_> {
     /// Runs after Prometheus' part, whose user it shares: so it may write that one file and signal that one
@@ -23,6 +27,9 @@ impl Making<'_> {
         context.insert("discovery", "consul-template");
         context.insert("promtool", &self.promtool_arguments().map(|args| (program_path("promtool"), args)));
         context.insert("prometheus", &program_path("prometheus"));
+        context.insert("config", CONFIG);
+        context.insert("candidate", CANDIDATE);
+        context.insert("reload", &script_path("reload-prometheus"));
         let restart = vec![(name.clone(), Reaction::Restart)];
         for (template, at) in [
             ("prometheus/prometheus.yml", path(&format!("{FOLDER}/prometheus.yml.ctmpl"))),
@@ -38,8 +45,13 @@ impl Making<'_> {
         let mut extra = Context::new();
         let interrupt = self.dialect.has(Capability::StopsOnInterrupt);
         extra.insert("stop_signal", if interrupt { "INT" } else { "TERM" });
+        extra.insert("candidate", CANDIDATE);
+        extra.insert("config", CONFIG);
         let args = vec![format!("-config={FOLDER}/consul-template.hcl")];
         let of = Unit { name: "consul-template", program: Program::ConsulTemplate, user: "prometheus", args };
         self.unit_file(of, &extra)
     }
 }
+
+#[cfg(test)]
+mod tests;
