@@ -7,7 +7,7 @@ consul {
 consul = "127.0.0.1:8500"
 {% endif %}
 # When several things change at once, Prometheus reloads once.
-wait = "200ms:2s"
+wait = "200ms:1s"
 
 template {
   source      = "/etc/consul-template/prometheus.yml.ctmpl"

@@ -4,6 +4,10 @@
 #
 # Consul Template runs it as Prometheus' own user. A configuration that promtool refuses is thrown away and the old
 # one stays; Prometheus is never stopped. POSIX sh; dash and busybox run it.
+#
+# --hand-over: Consul Template has stopped. If that was for good, Prometheus will be told to ask Consul itself, and
+# would have no targets until Consul's first answer. So it begins to ask now, while it keeps those that it has: what
+# it is told next only takes over the answers.
 set -u
 LC_ALL=C
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -15,6 +19,8 @@ config={{ config | sh }}
 program={{ prometheus | sh }}
 # A copy beside it: what was checked is what is put in place, and the rules are found from there.
 checked=$config.checked
+hand_over=no
+[ "${1:-}" = --hand-over ] && hand_over=yes
 
 # Consul Template ends when this fails and is started again; with the refused file gone it then writes, and this
 # script checks, once more.
@@ -45,6 +51,32 @@ age() {
     printf '%s\n' "$((${up%.*} - $1 / ticks))"
 }
 
+# A job without targets. Whoever is equal to one of these questions in another configuration goes on with its answers.
+questions() {
+    cat <<'END'
+
+  - job_name: clusterctl-hand-over
+    consul_sd_configs:
+{%- for service in ["node-exporter"] | concat(with=scraped_names) %}
+      - server: 127.0.0.1:8500
+        services: [{{ service }}]
+{%- if can.consul_sd_refresh %}
+        refresh_interval: 1s
+{%- endif %}
+{%- endfor %}
+    relabel_configs:
+      - source_labels: [job]
+        regex: '(.*)'
+        action: drop
+END
+}
+
+if [ "$hand_over" = yes ]; then
+    # It starts again, or starts at the next boot.
+    [ ! -L {{ enabled | sh }} ] || exit 0
+    grep -q clusterctl-hand-over "$config" && exit 0
+    { cat "$config" && questions; } >"$candidate" || refuse 'it cannot be written'
+fi
 [ -s "$candidate" ] || refuse 'there is no new configuration'
 rm -f "$checked"
 cp "$candidate" "$checked" || refuse 'it cannot be copied'
@@ -71,4 +103,6 @@ for pid in $(processes); do
     [ "$seconds" -ge 2 ] || sleep 2
     kill -HUP "$pid" 2>/dev/null || :
 done
+# Long enough for the answers of an agent on this host.
+[ "$hand_over" = no ] || sleep 1
 exit 0

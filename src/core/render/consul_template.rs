@@ -15,6 +15,9 @@ const FOLDER: &str = "/etc/consul-template";
 /// What it writes: beside the file that becomes of it, so that a rename is enough.
 const CANDIDATE: &str = "/etc/prometheus/prometheus.yml.candidate";
 
+/// The link that makes it start at boot: gone when it is no longer wanted.
+const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/consul-template.service";
+
 impl Making<'_> {
     /// Runs after Prometheus' part, whose user it shares: so it may write that one file and signal that one
     /// program, and nothing else.
@@ -30,6 +33,10 @@ impl Making<'_> {
         context.insert("config", CONFIG);
         context.insert("candidate", CANDIDATE);
         context.insert("reload", &script_path("reload-prometheus"));
+        context.insert("enabled", ENABLED);
+        let names: Vec<&str> =
+            self.spec.services.iter().filter(|s| s.metrics.is_some()).map(|s| s.name.as_str()).collect();
+        context.insert("scraped_names", &names);
         let restart = vec![(name.clone(), Reaction::Restart)];
         for (template, at) in [
             ("prometheus/prometheus.yml", path(&format!("{FOLDER}/prometheus.yml.ctmpl"))),
@@ -47,6 +54,7 @@ impl Making<'_> {
         extra.insert("stop_signal", if interrupt { "INT" } else { "TERM" });
         extra.insert("candidate", CANDIDATE);
         extra.insert("config", CONFIG);
+        extra.insert("reload", &script_path("reload-prometheus"));
         let args = vec![format!("-config={FOLDER}/consul-template.hcl")];
         let of = Unit { name: "consul-template", program: Program::ConsulTemplate, user: "prometheus", args };
         self.unit_file(of, &extra)

@@ -30,6 +30,9 @@ impl Place {
         });
         let mut context = Context::new();
         context.insert("promtool", &words);
+        context.insert("scraped_names", &["web"]);
+        context.insert("can", &std::collections::BTreeMap::from([("consul_sd_refresh", true)]));
+        context.insert("enabled", &place.name("enabled"));
         for (key, file) in [("prometheus", "bin prometheus"), ("config", "it's.yml"), ("candidate", "new $HOME.yml")] {
             context.insert(key, &place.name(file));
         }
@@ -73,12 +76,16 @@ impl Place {
         self.command().output().unwrap_or_else(|error| panic!("{} (scripts/install-needs tests): {error}", self.shell))
     }
 
-    /// A real process whose program is where Prometheus' is; it says what signals it gets.
+    /// A real process whose program is where Prometheus' is; it says what signals it gets. It has no children, which
+    /// for a moment would be the same program.
     fn prometheus(&self) -> Child {
         fs::copy(fs::canonicalize("/bin/dash").unwrap(), self.at("bin prometheus")).unwrap();
-        let script =
-            format!("trap 'echo hup >>\"{0}\"' HUP; echo up >\"{0}\"; while :; do sleep 0.05; done", self.name("log"));
-        let child = Command::new(self.at("bin prometheus")).args(["-c", &script]).spawn().unwrap();
+        let log = self.name("log");
+        let script = format!("trap 'echo hup >>\"{log}\"' HUP; echo up >\"{log}\"; while :; do read -r line; done");
+        // Below `nohup` the tests ignore the signal, and a shell cannot trap what was ignored before it began.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP").arg(self.at("bin prometheus"));
+        let child = command.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
         self.eventually("up\n");
         child
     }
@@ -236,6 +243,41 @@ fn a_promtool_that_hangs_is_ended() {
         let begun = Instant::now();
         place.assert_refused(&place.reload(), &["took longer than"]);
         assert!(begun.elapsed() < Duration::from_secs(30), "{shell}");
+    }
+}
+
+/// When Consul Template goes for good, Prometheus keeps its targets and begins to ask Consul.
+#[test]
+fn prometheus_begins_to_ask_consul_when_consul_template_goes_for_good() {
+    for shell in SHELLS {
+        let place = Place::new(shell, Some("grep -q scrape_configs \"$3\""));
+        let ours = "scrape_configs:\n  - job_name: node\n    static_configs:\n      - targets: ['a:9100']\n";
+        let config = || fs::read_to_string(place.config()).unwrap();
+        fs::write(place.config(), ours).unwrap();
+        std::os::unix::fs::symlink("/nowhere", place.at("enabled")).unwrap();
+        let hand_over = || place.command().arg("--hand-over").output().unwrap();
+        assert!(hand_over().status.success(), "{shell}");
+        assert_eq!(config(), ours, "{shell}: it will start again");
+
+        fs::remove_file(place.at("enabled")).unwrap();
+        // Twice, as after a run that was killed.
+        for _ in 0..2 {
+            let output = hand_over();
+            assert!(output.status.success(), "{shell}: {output:?}");
+            let yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(&config()).unwrap();
+            let jobs = yaml["scrape_configs"].as_sequence().unwrap();
+            assert_eq!(jobs.len(), 2, "{shell}: {yaml:?}");
+            assert_eq!(jobs[0]["static_configs"][0]["targets"][0], "a:9100", "{shell}");
+            let asked: Vec<_> = jobs[1]["consul_sd_configs"].as_sequence().unwrap().iter().collect();
+            assert_eq!((&asked[0]["services"][0], &asked[1]["services"][0]), (&"node-exporter".into(), &"web".into()));
+            assert_eq!(jobs[1]["relabel_configs"][0]["action"], "drop", "{shell}");
+        }
+
+        // A configuration of somebody's own that cannot be continued so stays as it is.
+        fs::write(place.config(), "mine").unwrap();
+        assert_eq!(hand_over().status.code(), Some(1), "{shell}");
+        assert_eq!(config(), "mine", "{shell}");
+        place.assert_tidy();
     }
 }
 
