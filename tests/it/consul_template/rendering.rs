@@ -131,7 +131,7 @@ fn the_oldest_and_todays_consul_template_render_the_same_targets() {
     let folder = tempfile::tempdir().unwrap();
     let consul = Consul::new(folder.path());
     unpack(Program::Prometheus, "3.13.3", folder.path());
-    for (version, flag) in [("0.10.0", "-consul"), ("0.42.1", "-consul-addr")] {
+    for version in ["0.10.0", "0.42.1"] {
         let programs = folder.path().join(version);
         fs::create_dir_all(&programs).unwrap();
         unpack(Program::ConsulTemplate, version, &programs);
