@@ -13,11 +13,11 @@ consul {
 consul = "127.0.0.1:8500"
 {% endif %}
 # When several things change at once, Prometheus reloads once.
-wait = "200ms:2s"
+wait = "200ms:1s"
 
 template {
   source      = "/etc/consul-template/prometheus.yml.ctmpl"
-  # Beside the file that it becomes, so that promtool finds the same rules and a rename is enough.
-  destination = "/etc/prometheus/prometheus.yml.candidate"
-  command     = "/usr/local/lib/clusterctl/reload-prometheus"
+  # It stays there, so that whatever changes nothing in it (what a check says, say) reloads nothing.
+  destination = {{ candidate | json }}
+  command     = {{ reload | json }}
 }

@@ -91,8 +91,24 @@ user() {
     say ended user "$1"
 }
 
-# dir MODE OWNER GROUP PATH
+# dir MODE OWNER GROUP PATH: what is there already gets its mode and owner only when the checks have passed.
 dir() {
+    if [ -d "$root$4" ]; then
+        late="$late $*"
+    else
+        put_dir "$@"
+    fi
+}
+
+late_dirs() {
+    set -- $late
+    while [ $# -ge 4 ]; do
+        put_dir "$1" "$2" "$3" "$4"
+        shift 4
+    done
+}
+
+put_dir() {
     say began write "$4"
     must "write $4" make_folder "$root$4"
     must "write $4" chown "$2:$3" "$root$4"
@@ -145,6 +161,8 @@ beside() {
     new=$root$1.clusterctl-new
     [ -d "$root$1" ] && fail "write $1" 'a folder stands where the file belongs: move it away'
     must "write $1" make_folder "$root${1%/*}"
+    # Where others may write, too, a link could stand there.
+    must "write $1" rm -f "$new"
 }
 
 # All programs are unpacked from here on; the first that failed has said so.
@@ -287,7 +305,7 @@ main() {
     own=$root/var/lib/clusterctl
     shadow=$stage/shadow
     out=$stage/out
-    unpacking=''
+    unpacking='' late=''
     take_lock
     set +f
     clear_leftovers

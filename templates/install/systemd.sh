@@ -36,7 +36,10 @@ act() {
     say began unit "$1" "$2"
     # A unit that failed often in a row is refused a start until that is forgotten.
     [ "$1" = start ] && systemctl reset-failed "$2.service" >/dev/null 2>&1
-    must "$1 $2" systemctl --no-block "$1" "$2.service"
+    verb=$1
+    # A start would wait until systemd tries the next time by itself, where the unit has failed just now.
+    [ "$verb" = start ] && verb=restart
+    must "$1 $2" systemctl --no-block "$verb" "$2.service"
 }
 
 failed_unit() {
@@ -68,7 +71,8 @@ $shown
 END
         age=0
         [ "$pid" != 0 ] && age=$(($(now_us) - since))
-        if [ "$sub" = auto-restart ] || [ "$state" = failed ]; then
+        # With a job it has still to begin.
+        if [ "${job:-0}" = 0 ] && { [ "$sub" = auto-restart ] || [ "$state" = failed ]; }; then
             failed_unit "$1" "$2" "the unit $2 ended again at once ($result)"
         fi
         case $state in

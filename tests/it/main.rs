@@ -1,6 +1,7 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
 mod cli;
+mod consul_template;
 mod e2e;
 mod ec2;
 mod find_leader;

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use clusterctl::core::render::{Peer, Renderer, Subject};
 use clusterctl::core::specfile;
-use clusterctl::model::artifact::{Arch, Artifact};
+use clusterctl::model::artifact::{Arch, Artifact, Executable};
 use clusterctl::model::file::{FileSource, Wanted, Word};
 use clusterctl::model::host::Role;
 use clusterctl::model::init::Init;
@@ -19,8 +19,8 @@ use clusterctl::model::spec::Spec;
 use clusterctl::model::version::{Preset, Program};
 use clusterctl::world::artifacts::Cache;
 
-/// The programs that scripts/programs put into the cache, in the spec's versions.
-pub fn artifacts(spec: &Spec) -> BTreeMap<Program, Artifact> {
+/// What is in the cache for this machine's processor.
+fn cached() -> Vec<Artifact> {
     let cache = std::env::var_os("CLUSTERCTL_CACHE_DIR").map_or_else(
         || match std::env::var_os("XDG_CACHE_HOME") {
             Some(folder) => PathBuf::from(folder).join("clusterctl"),
@@ -28,17 +28,40 @@ pub fn artifacts(spec: &Spec) -> BTreeMap<Program, Artifact> {
         },
         PathBuf::from,
     );
-    let listed = Cache::open(cache.join("artifacts")).unwrap().list().unwrap();
     let here = Arch::from_machine(std::env::consts::ARCH);
+    let listed = Cache::open(cache.join("artifacts")).unwrap().list().unwrap();
+    listed.into_iter().filter(|artifact| Some(artifact.id.arch) == here).collect()
+}
+
+/// The programs that scripts/programs put into the cache, in the spec's versions.
+pub fn artifacts(spec: &Spec) -> BTreeMap<Program, Artifact> {
     let wanted = spec.releases(Role::Server);
-    let found: BTreeMap<Program, Artifact> = listed
+    let found: BTreeMap<Program, Artifact> = cached()
         .into_iter()
-        .filter(|artifact| Some(artifact.id.arch) == here)
         .filter(|artifact| wanted.contains(&(artifact.id.program, &artifact.id.version)))
         .map(|artifact| (artifact.id.program, artifact))
         .collect();
     assert_eq!(found.len(), wanted.len(), "not all of {wanted:?} are in the cache: run scripts/programs [--older]");
     found
+}
+
+/// Unpacks the executables of a program into a folder.
+pub fn unpack(program: Program, version: &str, folder: &Path) {
+    let artifact = cached().into_iter().find(|a| a.id.program == program && a.id.version.to_string() == version);
+    let artifact = artifact.unwrap_or_else(|| {
+        panic!("{program} {version} is not in the cache: run scripts/programs, and scripts/programs --older")
+    });
+    for executable in &artifact.executables {
+        unpack_to(executable, &folder.join(&executable.name));
+    }
+}
+
+fn unpack_to(executable: &Executable, path: &Path) {
+    let mut bytes = Vec::new();
+    let gz = fs::File::open(&executable.gzip.path).unwrap();
+    flate2::read::GzDecoder::new(gz).read_to_end(&mut bytes).unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A folder laid out as the host would be, programs included.
@@ -54,13 +77,7 @@ impl Tree {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             match &file.source {
                 FileSource::Text(text) => fs::write(&path, text).unwrap(),
-                FileSource::Executable(executable) => {
-                    let mut bytes = Vec::new();
-                    let gz = fs::File::open(&executable.gzip.path).unwrap();
-                    flate2::read::GzDecoder::new(gz).read_to_end(&mut bytes).unwrap();
-                    fs::write(&path, bytes).unwrap();
-                    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-                }
+                FileSource::Executable(executable) => unpack_to(executable, &path),
             }
         }
         // systemd looks for what a unit starts; the units name the paths of a real host.

@@ -27,6 +27,7 @@ pub enum Capability {
     UiConfig,
     StopsOnInterrupt,
     ConsulStanza,
+    ReadyAfterRendering,
     Promtool,
     RuleGlobs,
     ScrapeParams,
@@ -88,7 +89,7 @@ const fn v(major: u16, minor: u16, patch: u16) -> Bound {
 }
 
 /// By program, then by version.
-pub(super) const TABLE: [Row; 46] = [
+pub(super) const TABLE: [Row; 47] = [
     row(C::TcpChecks, Consul, v(0, 6, 0), None, "checks with `tcp`", "Consul CHANGELOG 0.6.0"),
     row(C::BuiltInUi, Consul, v(0, 6, 1), None, "`ui`: the page is part of the program", "Consul CHANGELOG 0.6.1"),
     row(
@@ -197,6 +198,14 @@ pub(super) const TABLE: [Row; 46] = [
         None,
         "`consul { address = … }`, tried again without end; before it `consul = …`, which always is",
         "Consul Template CHANGELOG 0.19.0",
+    ),
+    row(
+        C::ReadyAfterRendering,
+        ConsulTemplate,
+        v(0, 39, 1),
+        None,
+        "`Type=notify`: it is ready when its first rendering was accepted",
+        "Consul Template cli.go of 0.39.1; tried with 0.42.1",
     ),
     row(C::Promtool, Prometheus, v(0, 15, 0), None, "promtool, which checks the files", "Prometheus CHANGELOG 0.15.0"),
     row(

@@ -257,6 +257,13 @@ impl<'a> Work<'a> {
         if !owed.is_empty() {
             call(&format!("printf '%s\\n' {} | replace pending", words(&owed)), &[]);
         }
+        // Before anything is replaced: who is no longer wanted writes no file any more that is put in place here.
+        for unit in &self.stops {
+            call("stop", &[unit]);
+        }
+        if !self.dirs.is_empty() {
+            call("late_dirs", &[]);
+        }
         let rest: Vec<&str> =
             self.written.iter().filter(|file| !self.fresh.contains(&file.path)).map(|f| f.path.as_str()).collect();
         if !rest.is_empty() {
@@ -264,9 +271,6 @@ impl<'a> Work<'a> {
         }
         for file in &self.attributes {
             call("attributes", &[&mode(file.mode), &file.owner, &file.group, file.path.as_str()]);
-        }
-        for unit in &self.stops {
-            call("stop", &[unit]);
         }
         for path in &self.removed {
             call("remove", &[path.as_str()]);

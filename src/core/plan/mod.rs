@@ -184,10 +184,8 @@ impl Planner<'_> {
 
     fn files(&mut self, old_texts: &BTreeMap<HostPath, String>) {
         for file in &self.wanted.files {
-            let Some((change, reason)) = file_change(file, self.facts) else { continue };
-            if file.seed && change != FileChange::Create && !self.is_for_another_version(file) {
-                continue;
-            }
+            let contents = !file.seed || self.is_for_another_version(file);
+            let Some((change, reason)) = file_change(file, contents, self.facts) else { continue };
             let diff = match (&file.source, old_texts.get(&file.path)) {
                 (FileSource::Text(new), Some(old)) if !file.secret => Some(diff(old, new)),
                 _ => None,
@@ -208,7 +206,7 @@ impl Planner<'_> {
         let units: Vec<&UnitName> = seed.reactions.iter().map(|(unit, _)| unit).collect();
         let runs_it = |file: &&ManagedFile| file.reactions.iter().any(|(unit, _)| units.contains(&unit));
         let mut programs = self.wanted.files.iter().filter(|file| matches!(file.source, FileSource::Executable(_)));
-        programs.any(|program| runs_it(&program) && file_change(program, self.facts).is_some())
+        programs.any(|program| runs_it(&program) && file_change(program, true, self.facts).is_some())
     }
 
     /// Files that an earlier run put there and that nobody wants any more.
@@ -232,11 +230,13 @@ impl Planner<'_> {
     }
 
     /// A removed file's own reactions are forgotten; the mildest of its neighbours' serves: a program that
-    /// can reload one file of a folder can reload without it.
+    /// can reload one file of a folder can reload without it. Folders of programs hold neighbours that have nothing
+    /// to do with each other.
     fn reactions_beside(&self, path: &HostPath) -> BTreeMap<UnitName, Reaction> {
         let folder = |path: &HostPath| path.as_str().rsplit_once('/').map(|(folder, _)| folder.to_owned());
         let mut mildest: BTreeMap<UnitName, Reaction> = BTreeMap::new();
-        for file in self.wanted.files.iter().filter(|file| folder(&file.path) == folder(path)) {
+        let is_text = |file: &&ManagedFile| matches!(file.source, FileSource::Text(_));
+        for file in self.wanted.files.iter().filter(is_text).filter(|file| folder(&file.path) == folder(path)) {
             for (unit, reaction) in &file.reactions {
                 let least = mildest.entry(unit.clone()).or_insert(*reaction);
                 *least = (*least).min(*reaction);
@@ -280,11 +280,12 @@ impl Planner<'_> {
     }
 }
 
-fn file_change(file: &ManagedFile, facts: &Facts) -> Option<(FileChange, String)> {
+/// `contents`: do they matter, besides owner and mode?
+fn file_change(file: &ManagedFile, contents: bool, facts: &Facts) -> Option<(FileChange, String)> {
     let Some(is) = facts.files.get(&file.path) else {
         return Some((FileChange::Create, "the file does not exist".to_owned()));
     };
-    if is.sha256 != file.sha256() {
+    if contents && is.sha256 != file.sha256() {
         let what = match file.source {
             FileSource::Text(_) => "its content differs",
             FileSource::Executable(_) => "it is another build or version",

@@ -6,7 +6,7 @@ use crate::core::templates::Overrides;
 use crate::model::artifact::{Arch, Compression, Sha256};
 use crate::model::facts::{DirFact, FileFact};
 use crate::model::name::ClusterName;
-use crate::model::spec::Spec;
+use crate::model::spec::{Discovery, Spec};
 
 fn name() -> HostName {
     HostName::new("shop-server-1").unwrap()
@@ -281,8 +281,7 @@ fn a_seed_is_sown_once_and_again_for_another_version() {
     let mut wanted = wanted();
     let mut facts = converged(&wanted);
     file_mut(&mut wanted, config).seed = true;
-    let written = facts.files.get_mut(&path(config)).unwrap();
-    (written.sha256, written.owner) = (Sha256::of(b"written by another"), "prometheus".to_owned());
+    facts.files.get_mut(&path(config)).unwrap().sha256 = Sha256::of(b"written by another");
     assert!(plan(&wanted, &facts).is_empty());
 
     let program = facts.files.get_mut(&path("/usr/local/bin/prometheus")).unwrap();
@@ -294,4 +293,39 @@ fn a_seed_is_sown_once_and_again_for_another_version() {
     facts.files.remove(&path(config));
     let steps = lines(&plan(&wanted, &facts));
     assert!(steps.iter().any(|step| step.starts_with("Create /etc/prometheus/prometheus.yml")), "{steps:?}");
+}
+
+fn wanted_by(discovery: Discovery) -> Wanted {
+    let peer = Peer { name: name(), role: Role::Server, address: IpAddr::from([10, 0, 0, 1]) };
+    let mut spec = Spec::sandbox(ClusterName::new("shop").unwrap());
+    spec.prometheus.discovery = discovery;
+    let subject = Subject::of(&peer, std::slice::from_ref(&peer), Init::Systemd);
+    let artifacts = crate::core::render::tests::artifacts();
+    Renderer::new(&Overrides::new()).unwrap().wanted(&spec, &subject, &artifacts).unwrap()
+}
+
+/// From one way of discovery to the other, Prometheus is not restarted; nor is anything else.
+#[test]
+fn a_move_of_discovery_restarts_nothing() {
+    let (by_sd, by_template) = (wanted_by(Discovery::ConsulSd), wanted_by(Discovery::ConsulTemplate));
+    insta::assert_snapshot!(lines(&plan(&by_template, &converged(&by_sd))).join("\n"));
+    insta::assert_snapshot!(lines(&plan(&by_sd, &converged(&by_template))).join("\n"));
+}
+
+/// A file that another program goes on writing is written where there is none; its owner and mode stay ours.
+#[test]
+fn a_seed_is_written_once() {
+    let wanted = wanted_by(Discovery::ConsulTemplate);
+    let config = path("/etc/prometheus/prometheus.yml");
+    let mut facts = converged(&wanted);
+    facts.files.get_mut(&config).unwrap().sha256 = crate::model::artifact::Sha256::of(b"rendered");
+    assert_eq!(lines(&plan(&wanted, &facts)), Vec::<String>::new());
+    facts.files.get_mut(&config).unwrap().owner = "root".to_owned();
+    assert_eq!(
+        lines(&plan(&wanted, &facts)),
+        ["Attributes /etc/prometheus/prometheus.yml: it belongs to root:prometheus, not prometheus:prometheus"]
+    );
+    facts.files.remove(&config);
+    let steps = lines(&plan(&wanted, &facts));
+    assert_eq!(steps[0], "Create /etc/prometheus/prometheus.yml: the file does not exist");
 }

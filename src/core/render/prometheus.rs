@@ -18,8 +18,10 @@ impl Making<'_> {
         let unit = unit("prometheus");
         let by_template = self.spec.prometheus.discovery == Discovery::ConsulTemplate;
         self.wanted.users.push(user("prometheus", DATA));
-        // Consul Template, as the same user, puts new configurations beside the old one and renames.
-        let (mode, group) = if by_template { (0o775, "prometheus") } else { (0o755, "root") };
+        // Consul Template, as the same user, puts new configurations beside the old one and renames. The sticky bit
+        // keeps what is root's there out of its reach.
+        let (mode, group, owner) =
+            if by_template { (0o1770, "prometheus", "prometheus") } else { (0o755, "root", "root") };
         self.wanted.dirs.push(dir("/etc/prometheus", mode, "root", group));
         self.wanted.dirs.push(dir("/etc/prometheus/rules", 0o755, "root", "root"));
         self.wanted.dirs.push(dir(DATA, 0o750, "prometheus", "prometheus"));
@@ -29,7 +31,7 @@ impl Making<'_> {
         let values = self.prometheus_values(if by_template { "none" } else { "consul-sd" });
         let main = self.text("prometheus/prometheus.yml", values)?;
         let main = config(CONFIG, main, "prometheus", &unit, Reaction::Reload);
-        self.wanted.files.push(ManagedFile { seed: by_template, ..main });
+        self.wanted.files.push(ManagedFile { seed: by_template, owner: owner.to_owned(), ..main });
         let rules_name = if self.dialect.has(Capability::YamlRules) { "cluster.rules.yml" } else { "cluster.rules" };
         let rules = self.text(&format!("prometheus/{rules_name}"), Values::new())?;
         let rules_path = format!("/etc/prometheus/rules/{rules_name}");

@@ -321,6 +321,44 @@ fn a_check_judges_what_will_stand_there_and_a_refusal_changes_nothing() {
     }
 }
 
+/// What runs on a host goes on running as it did where a check refuses the rest.
+#[test]
+fn a_folder_that_is_there_changes_only_when_the_checks_have_passed() {
+    for shell in SHELLS {
+        let machine = Machine::new(shell);
+        fs::create_dir_all(machine.at("/etc/app")).unwrap();
+        let mode = || fs::metadata(machine.at("/etc/app")).unwrap().mode() & 0o7777;
+        fs::set_permissions(machine.at("/etc/app"), fs::Permissions::from_mode(0o1770)).unwrap();
+        let steps = |text| {
+            vec![
+                dir("/etc/app"),
+                dir("/etc/app/new"),
+                put(machine.program("/usr/local/bin/judge", JUDGE), FileChange::Create),
+                put(file("/etc/app/a", text), FileChange::Create),
+                check(),
+            ]
+        };
+        let (output, _) = machine.install(steps("bad\n"));
+        assert_eq!((output.status.code(), mode()), (Some(1), 0o1770), "{shell}: {output:?}");
+        machine.install_well(steps("good\n"));
+        assert_eq!(mode(), 0o750, "{shell}");
+    }
+}
+
+/// A link that somebody left where a new file is about to be written leads nowhere.
+#[test]
+fn a_new_file_follows_no_link() {
+    for shell in SHELLS {
+        let machine = Machine::new(shell);
+        fs::create_dir_all(machine.at("/etc/app")).unwrap();
+        fs::write(machine.at("/etc/shadow"), "theirs\n").unwrap();
+        std::os::unix::fs::symlink(machine.at("/etc/shadow"), machine.at("/etc/app/a.clusterctl-new")).unwrap();
+        machine.install_well(vec![put(file("/etc/app/a", "ours\n"), FileChange::Create)]);
+        assert_eq!(machine.read("/etc/shadow"), "theirs\n", "{shell}");
+        assert_eq!(machine.read("/etc/app/a"), "ours\n", "{shell}");
+    }
+}
+
 /// A new build of a program judges the files that it will read.
 #[test]
 fn a_check_runs_the_new_program() {

@@ -4,9 +4,10 @@ mod upstart;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::model::artifact::Compression;
 use crate::model::event::{Doing, UnitVerb};
 use crate::model::facts::FactsQuery;
-use crate::model::file::{HostPath, UnitName};
+use crate::model::file::{FileSource, HostPath, ManagedFile, UnitName};
 use crate::model::init::Init;
 
 fn path(text: &str) -> HostPath {
@@ -138,4 +139,49 @@ proptest::proptest! {
         let output = std::process::Command::new("dash").args(["-c", &line]).output().unwrap();
         proptest::prop_assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{word}."));
     }
+}
+
+/// Whoever goes must not write once more what is put in place, nor read it.
+#[test]
+fn who_is_not_wanted_any_more_is_stopped_before_anything_is_replaced() {
+    use crate::model::host::Role;
+    use crate::model::name::HostName;
+    use crate::model::plan::{Action, FileChange, HostPlan, Reason, Step};
+    use crate::model::stream::Part;
+
+    let file = |at: &str| ManagedFile {
+        path: path(at),
+        mode: 0o640,
+        owner: "root".to_owned(),
+        group: "root".to_owned(),
+        source: FileSource::Text("text".to_owned()),
+        reactions: Vec::new(),
+        secret: false,
+        seed: false,
+    };
+    let actions = [
+        Action::PutFile {
+            path: path("/etc/a"),
+            file: Box::new(file("/etc/a")),
+            change: FileChange::Content,
+            diff: None,
+        },
+        Action::Stop { unit: UnitName::new("old").unwrap() },
+        Action::RemoveFile { path: path("/etc/b") },
+    ];
+    let plan = HostPlan {
+        host: HostName::new("a").unwrap(),
+        role: Role::Node,
+        launch: None,
+        steps: actions.into_iter().map(|action| Step { action, reason: Reason("a test".to_owned()) }).collect(),
+        blocked: None,
+        skipped: Vec::new(),
+    };
+    let bundle = bundle(&plan, &Init::Systemd, Compression::Gzip, &BTreeSet::new(), "test");
+    let Part::Bytes(stream) = bundle.parts.last().unwrap() else { panic!("the installer comes last") };
+    let stream = String::from_utf8_lossy(stream);
+    let run = stream.split("run() {").nth(1).unwrap();
+    let calls: Vec<&str> = run.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let at = |call: &str| calls.iter().position(|called| *called == call).unwrap_or_else(|| panic!("no {call}: {run}"));
+    assert!(at("stage_text") < at("stop") && at("stop") < at("activate") && at("activate") < at("remove"), "{run}");
 }
