@@ -8,98 +8,15 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use super::readers::{Instance, consul_template, literal, unit, words};
+use super::strings::{plain, text};
 use super::*;
 use crate::core::specfile;
 use crate::model::spec::Discovery;
 
-/// What has a meaning in TOML, JSON, YAML, a shell, systemd, Upstart, Go's templates, Tera or a regular expression.
-const MEANINGS: [&str; 62] = [
-    "\"",
-    "'",
-    "\\",
-    "\\\"",
-    "\n",
-    "\r\n",
-    "\t",
-    "\0",
-    "\u{1b}[2J",
-    "\u{7f}",
-    "\u{85}",
-    "\u{a0}",
-    "\u{2028}",
-    "\u{2029}",
-    " \u{2028} ",
-    "\u{feff}",
-    "\u{fffe}",
-    "\u{ffff}",
-    "\u{1fffe}",
-    "\u{202e}",
-    "{{",
-    "}}",
-    "{{{",
-    "{\\u007b",
-    "{{end}}",
-    "{{ key \"x\" }}",
-    "{{/*",
-    "{%",
-    "%}",
-    "{#",
-    "#}",
-    "$",
-    "$$",
-    "$1",
-    "${HOME}",
-    "$(id)",
-    "`id`",
-    "%",
-    "%%",
-    "%n",
-    "%s",
-    "#",
-    " #",
-    ": ",
-    "- ",
-    "--- ",
-    "&",
-    "*",
-    "!",
-    "|",
-    ">",
-    "[",
-    "]",
-    ";",
-    "\\;",
-    "~",
-    "=",
-    ",",
-    "ü",
-    "日本",
-    "😀",
-    "Á",
-];
-
-/// Up to 10 kB of them, of letters, and of any character there is.
-fn text() -> impl Strategy<Value = String> + Clone {
-    let piece = prop_oneof![
-        6 => proptest::sample::select(&MEANINGS[..]).prop_map(str::to_owned),
-        2 => "[a-z ]{1,8}",
-        1 => any::<String>(),
-    ];
-    let pieces = proptest::collection::vec(piece, 1..8).prop_map(|pieces| pieces.concat());
-    prop_oneof![
-        9 => pieces.clone(),
-        1 => pieces.prop_map(|text| text.chars().cycle().take(if text.is_empty() { 0 } else { 2500 }).collect()),
-    ]
-}
-
-/// The same without what no string of a spec may hold.
-fn plain() -> impl Strategy<Value = String> + Clone {
-    text().prop_map(|text| text.chars().filter(|c| !c.is_control()).chain(['x']).collect())
-}
-
 /// One spec's values and the surroundings that it is rendered for.
 #[derive(Debug, Clone)]
 struct Case {
+    name: String,
     label: String,
     tags: Vec<String>,
     args: Vec<String>,
@@ -133,6 +50,7 @@ fn case(text: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = Ca
         proptest::sample::select(address.to_vec()),
     );
     (texts, around).prop_map(|((label, tags, args, path), (dialect, discovery, alertmanager, address))| Case {
+        name: "web".to_owned(),
         label,
         tags,
         args: std::iter::once("/bin/check".to_owned()).chain(args).collect(),
@@ -146,7 +64,11 @@ fn case(text: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = Ca
 }
 
 /// TOML through the toml crate, so that every string can stand in it.
-fn document(case: &Case, name: &str, url: &str) -> String {
+fn document(case: &Case, url: &str) -> String {
+    written(case, &value(case, url))
+}
+
+fn value(case: &Case, url: &str) -> Json {
     let mut value = json!({
         "cluster": { "name": "shop", "provider": "sandbox", "datacenter": "eu" },
         "prometheus": {
@@ -154,7 +76,7 @@ fn document(case: &Case, name: &str, url: &str) -> String {
             "external_labels": { "a": case.label },
         },
         "service": [{
-            "name": name,
+            "name": case.name,
             "port": 80,
             "tags": case.tags,
             "roles": ["server", "node"],
@@ -168,8 +90,12 @@ fn document(case: &Case, name: &str, url: &str) -> String {
     if case.alertmanager {
         value["alertmanager"] = json!({ "webhooks": [url] });
     }
-    let text = toml::to_string(&value).unwrap();
-    assert!(toml::from_str::<Json>(&text).unwrap() == value, "the toml crate reads back what it writes");
+    value
+}
+
+fn written(case: &Case, value: &Json) -> String {
+    let text = toml::to_string(value).unwrap();
+    assert!(toml::from_str::<Json>(&text).unwrap() == *value, "the toml crate reads back what it writes");
     format!("{text}\n[versions]\n{}\n", DIALECTS[case.dialect])
 }
 
@@ -201,14 +127,17 @@ fn assert_read_back(case: &Case, url: &str, spec: &Spec) {
     let files = render(spec, &server);
     let node = render(spec, &subject(Role::Node, case.address));
     for files in [&files, &node] {
-        service_reads(case, &files["/etc/consul.d/service-web.json"]);
+        service_reads(case, &files[&format!("/etc/consul.d/service-{}.json", case.name)]);
         for (at, text) in files {
             known_language(at, text);
         }
     }
     let other: Json = serde_json::from_str(&node["/etc/consul.d/service-other.json"]).unwrap();
-    assert_eq!(other["services"][0]["check"]["http"], json!(url));
-    agent_reads(&server, &files["/etc/consul.d/consul.json"]);
+    match &spec.services[1].check.as_ref().unwrap().kind {
+        CheckKind::Tcp(address) => assert_eq!(other["services"][0]["check"]["tcp"], json!(address)),
+        _ => assert_eq!(other["services"][0]["check"]["http"], json!(url)),
+    }
+    agent_reads(spec, &server, &files["/etc/consul.d/consul.json"]);
     if case.alertmanager {
         let yaml: Yaml = serde_yaml_ng::from_str(&files["/etc/alertmanager/alertmanager.yml"]).unwrap();
         assert_eq!(yaml["receivers"][0]["webhook_configs"][0]["url"].as_str(), Some(url));
@@ -221,7 +150,7 @@ fn service_reads(case: &Case, text: &str) {
     let service = &json["services"][0];
     let tags: BTreeSet<&String> = case.tags.iter().collect();
     assert_eq!(service["tags"], json!(tags));
-    assert_eq!(service["name"], json!("web"));
+    assert_eq!(service["name"], json!(case.name));
     if case.dialect == 1 {
         assert_eq!(service["check"]["args"], json!(case.args));
     } else {
@@ -232,9 +161,9 @@ fn service_reads(case: &Case, text: &str) {
     }
 }
 
-fn agent_reads(subject: &Subject, text: &str) {
+fn agent_reads(spec: &Spec, subject: &Subject, text: &str) {
     let json: Json = serde_json::from_str(text).unwrap();
-    assert_eq!(json["datacenter"], json!("eu"));
+    assert_eq!(json["datacenter"], json!(spec.datacenter));
     match &subject.address {
         Some(address) => assert_eq!(json["bind_addr"], json!(address)),
         None => assert!(json["bind_addr"] == Json::Null || json["bind_addr"] == json!("{{ GetPrivateIP }}")),
@@ -251,7 +180,10 @@ fn prometheus_reads(case: &Case, files: &BTreeMap<String, String>, by_template: 
         assert_eq!(yaml["global"][labels]["a"].as_str(), Some(written.as_str()));
         if job > 0 {
             let job = &yaml["scrape_configs"][job];
-            assert_eq!((job["job_name"].as_str(), job["metrics_path"].as_str()), (Some("web"), Some(&*case.path)));
+            assert_eq!(
+                (job["job_name"].as_str(), job["metrics_path"].as_str()),
+                (Some(&*case.name), Some(&*case.path))
+            );
         }
     };
     reads(&files["/etc/prometheus/prometheus.yml"], usize::from(!by_template));
@@ -263,7 +195,7 @@ fn prometheus_reads(case: &Case, files: &BTreeMap<String, String>, by_template: 
     let here = |port| Instance { node: "n-1", address: "10.0.0.7", port, tags: &["node", "x"] };
     let there = |port| Instance { node: "n-2", address: "fd00::9", port, tags: &["server"] };
     let both = |port| vec![here(port), there(port)];
-    let text = consul_template(template, &BTreeMap::from([("node-exporter", both(9100)), ("web", both(80))]));
+    let text = consul_template(template, &BTreeMap::from([("node-exporter", both(9100)), (&*case.name, both(80))]));
     reads(&text, 1);
     let yaml: Yaml = serde_yaml_ng::from_str(&text).unwrap();
     let groups = if case.dialect == 0 { "target_groups" } else { "static_configs" };
@@ -299,17 +231,34 @@ proptest! {
     /// Nothing but control characters is refused, so nothing of this is.
     #[test]
     fn plain_texts_are_accepted_and_read_back(case in case(plain())) {
-        let text = document(&case, "web", URL);
+        let text = document(&case, URL);
         let spec = specfile::parse(&text, "x.toml").unwrap_or_else(|errors| panic!("{errors}"));
         assert_read_back(&case, URL, &spec);
     }
 
     #[test]
-    fn any_text_is_refused_with_its_line_or_read_back(case in case(text()), url in text(), name in text(), of in 0..3) {
-        let url = if of == 1 { format!("https://x/{url}") } else { URL.to_owned() };
-        let text = document(&case, if of == 2 { &name } else { "web" }, &url);
+    fn any_text_is_refused_with_its_line_or_read_back(case in case(text()), more in text(), of in 0..7) {
+        let mut case = case;
+        let url = if of == 1 { format!("https://x/{more}") } else { URL.to_owned() };
+        if of == 2 {
+            case.name = more.clone();
+        }
+        let mut value = value(&case, &url);
+        match of {
+            3 => value["cluster"]["datacenter"] = json!(more),
+            4 => value["cluster"]["name"] = json!(more),
+            5 => value["prometheus"]["external_labels"][format!("k{more}")] = json!("x"),
+            6 => value["service"][1]["check"] = json!({ "tcp": format!("{more}:80") }),
+            _ => {}
+        }
+        let text = written(&case, &value);
         match specfile::parse(&text, "x.toml") {
-            Ok(spec) => assert_read_back(&case, &url, &spec),
+            Ok(spec) => {
+                assert_read_back(&case, &url, &spec);
+                if let Some(ServiceCheck { kind: CheckKind::Tcp(address), .. }) = &spec.services[1].check {
+                    prop_assert_eq!(address, &format!("{more}:80"));
+                }
+            }
             Err(errors) => assert_shown(&errors, &text),
         }
     }
@@ -317,7 +266,7 @@ proptest! {
     #[test]
     fn no_free_text_reaches_a_unit_or_a_script(case in case(plain())) {
         let of = |case: &Case| {
-            let spec = specfile::parse(&document(case, "web", URL), "x.toml").unwrap();
+            let spec = specfile::parse(&document(case, URL), "x.toml").unwrap();
             let mut files = render(&spec, &subject(Role::Server, case.address));
             files.retain(|at, _| !at.contains("service-web") && !at.contains("prometheus.yml"));
             files

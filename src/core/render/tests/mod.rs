@@ -17,6 +17,7 @@ mod classic;
 mod hostile;
 mod readers;
 mod schema;
+mod strings;
 
 pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
     let versions = Preset::Current.versions();

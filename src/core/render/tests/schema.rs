@@ -185,9 +185,9 @@ pub fn rules(text: &str, annotations: bool) -> Vec<Alert> {
         });
         wait.iter().for_each(|wait| duration(wait, &["y", "w", "d", "h", "m", "s"]).unwrap());
         let with = if annotations { "LABELS" } else { "WITH" };
-        let labels = at.starts_with(with).then(|| map(&mut at, with)).unwrap_or_default();
+        let labels = optional_map(&mut at, with);
         let texts = if annotations {
-            at.starts_with("ANNOTATIONS").then(|| map(&mut at, "ANNOTATIONS")).unwrap_or_default()
+            optional_map(&mut at, "ANNOTATIONS")
         } else {
             let mut texts = BTreeMap::new();
             for key in ["SUMMARY", "DESCRIPTION"] {
@@ -222,10 +222,13 @@ fn string(at: &mut &str) -> String {
     text.to_owned()
 }
 
-fn map(at: &mut &str, name: &str) -> BTreeMap<String, String> {
+fn optional_map(at: &mut &str, name: &str) -> BTreeMap<String, String> {
+    let mut entries = BTreeMap::new();
+    if !at.starts_with(name) {
+        return entries;
+    }
     keyword(at, name);
     keyword(at, "{");
-    let mut entries = BTreeMap::new();
     while !at.starts_with('}') {
         let key = word(at);
         keyword(at, "=");
