@@ -45,6 +45,7 @@ fn job(name: &str, version: &Version, program: &str, user: &str, args: &[String]
     context.insert("user", user);
     context.insert("args", args);
     context.insert("stop_signal", "INT");
+    context.insert("candidate", "/etc/prometheus/prometheus.yml.candidate");
     context.insert("can", &BTreeMap::from(upstart::features(version)));
     let text = tera.render(name, &context).unwrap();
     upstart::check(&text, version).unwrap_or_else(|mistakes| panic!("{mistakes:?}\n{text}"));

@@ -9,11 +9,9 @@ use crate::model::version::Versions;
 
 /// What a version decides elsewhere than in what is rendered: whether a spec is taken at all, or how a program that
 /// runs is asked.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 6] = [
     "alerting_section",
     "tcp_checks",
-    "query_api",
-    "targets_api",
     "millisecond_durations",
     "any_job_name",
     "consul_health_label",

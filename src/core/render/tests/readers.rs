@@ -93,7 +93,7 @@ pub struct Instance {
 pub fn consul_template(text: &str, catalog: &BTreeMap<&str, Vec<Instance>>) -> String {
     let mut tokens = tokens(text).into_iter().peekable();
     let mut out = String::new();
-    let end = block(&mut tokens, &mut out, &Scope { catalog, instance: None, tag: None });
+    let end = block(&mut tokens, &mut out, &Scope { catalog, instance: None });
     assert_eq!(end, None, "an action closes nothing");
     out
 }
@@ -101,7 +101,11 @@ pub fn consul_template(text: &str, catalog: &BTreeMap<&str, Vec<Instance>>) -> S
 struct Scope<'a> {
     catalog: &'a BTreeMap<&'a str, Vec<Instance>>,
     instance: Option<&'a Instance>,
-    tag: Option<&'a str>,
+}
+
+/// What our template takes for the role of an instance: the last tag that is one.
+fn role<'a>(instance: &'a Instance) -> Option<&'a str> {
+    instance.tags.iter().rev().find(|tag| ["server", "node"].contains(tag)).copied()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,21 +134,16 @@ fn block<'a>(tokens: &mut Tokens<'a>, out: &mut String, scope: &Scope<'_>) -> Op
         match token {
             Token::Text(text) => out.push_str(text),
             Token::Action(action @ ("end" | "else")) => return Some(action),
-            Token::Action("range .Tags") => {
-                let tags: Vec<_> =
-                    scope.instance.unwrap().tags.iter().map(|tag| (scope.instance, Some(*tag))).collect();
-                each(tokens, out, scope, &tags);
-            }
             Token::Action(action) if action.starts_with("range ") => {
                 let name = action.strip_prefix("range service \"").unwrap_or_else(|| panic!("{action}"));
                 let name = name.strip_suffix(" \"any\"").unwrap_or(name).strip_suffix('"').unwrap();
                 let found = scope.catalog.get(name).map(Vec::as_slice).unwrap_or_default();
-                let found: Vec<_> = found.iter().map(|instance| (Some(instance), None)).collect();
+                let found: Vec<_> = found.iter().map(Some).collect();
                 each(tokens, out, scope, &found);
             }
             Token::Action(action) if action.starts_with("if ") => {
                 let holds = condition(action, scope);
-                let runs = if holds { vec![(scope.instance, scope.tag)] } else { Vec::new() };
+                let runs = if holds { vec![scope.instance] } else { Vec::new() };
                 each(tokens, out, scope, &runs);
             }
             Token::Action(action) => out.push_str(&printed(action, scope)),
@@ -154,17 +153,12 @@ fn block<'a>(tokens: &mut Tokens<'a>, out: &mut String, scope: &Scope<'_>) -> Op
 }
 
 /// A block once for each item, or what stands behind its `else` where there is none.
-fn each<'a>(
-    tokens: &mut Tokens<'_>,
-    out: &mut String,
-    scope: &Scope<'a>,
-    items: &[(Option<&'a Instance>, Option<&'a str>)],
-) {
+fn each<'a>(tokens: &mut Tokens<'_>, out: &mut String, scope: &Scope<'a>, items: &[Option<&'a Instance>]) {
     let body = tokens.clone();
     let mut unused = String::new();
-    let skip = Scope { instance: Some(&NOBODY), tag: Some(""), ..*scope };
-    for (instance, tag) in items {
-        let scope = Scope { instance: *instance, tag: *tag, ..*scope };
+    let skip = Scope { instance: Some(&NOBODY), ..*scope };
+    for instance in items {
+        let scope = Scope { instance: *instance, ..*scope };
         block(&mut body.clone(), out, &scope);
     }
     if block(tokens, &mut unused, &skip) == Some("else") {
@@ -177,9 +171,10 @@ fn each<'a>(
 const NOBODY: Instance = Instance { node: "", address: "", port: 0, tags: &[] };
 
 fn condition(action: &str, scope: &Scope<'_>) -> bool {
+    let instance = scope.instance.unwrap();
     match action {
-        "if .Address | regexMatch \":\"" => scope.instance.unwrap().address.contains(':'),
-        "if or (eq . \"server\") (eq . \"node\")" => ["server", "node"].contains(&scope.tag.unwrap()),
+        "if .Address | regexMatch \":\"" | "if .NodeAddress | regexMatch \":\"" => instance.address.contains(':'),
+        "if join \",\" .Tags | regexMatch \"^(?:.*,)?(server|node)(?:,.*)?$\"" => role(instance).is_some(),
         other => panic!("no action of ours: {other}"),
     }
 }
@@ -189,9 +184,13 @@ fn printed(action: &str, scope: &Scope<'_>) -> String {
     let instance = scope.instance.unwrap_or_else(|| panic!("outside of a range: {action}"));
     match action {
         "printf \"%q\" .Node" => return quoted(instance.node),
-        "printf \"%q\" ." => return quoted(scope.tag.unwrap()),
+        "join \",\" .Tags | regexReplaceAll \"^(?:.*,)?(server|node)(?:,.*)?$\" \"$1\"" => {
+            return role(instance).unwrap_or_default().to_owned();
+        }
         _ => {}
     }
+    // Neither of these instances has an address that is not its node's.
+    let action = &action.replace(".NodeAddress", ".Address");
     let inner = action.strip_suffix(" | printf \"%q\"").unwrap_or_else(|| panic!("no action of ours: {action}"));
     let (port, brackets) = match inner.strip_prefix("printf \"[%s]:%d\" .Address ") {
         Some(port) => (port, true),

@@ -46,6 +46,7 @@ fn context(version: &Version, args: &[&str]) -> Context {
     context.insert("program", "/usr/local/bin/program");
     context.insert("args", args);
     context.insert("stop_signal", "INT");
+    context.insert("candidate", "/etc/prometheus/prometheus.yml.candidate");
     context.insert("can", &BTreeMap::from(features(version)));
     context
 }
