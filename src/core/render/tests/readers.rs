@@ -104,7 +104,7 @@ struct Scope<'a> {
 }
 
 /// What our template takes for the role of an instance: the last tag that is one.
-fn role<'a>(instance: &'a Instance) -> Option<&'a str> {
+fn role(instance: &Instance) -> Option<&str> {
     instance.tags.iter().rev().find(|tag| ["server", "node"].contains(tag)).copied()
 }
 
