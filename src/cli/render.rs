@@ -34,7 +34,7 @@ pub struct RenderArgs {
     #[arg(long, value_name = "ROLE", value_parser = ["server", "node"])]
     role: Option<String>,
     /// systemd, upstart (1.13.2) or upstart-VERSION from 0.6.5 on [default: systemd; upstart-0.6.5 with
-    /// --preset classic]
+    /// the preset classic]
     #[arg(long, value_parser = image::init)]
     init: Option<Init>,
     /// The versions that nobody names one by one: current, or classic for those of 2015
@@ -66,7 +66,7 @@ pub async fn run(global: Global, args: RenderArgs) -> Result<u8> {
         Some(_) => vec![Role::Node],
         None => vec![Role::Server, Role::Node],
     };
-    let init = args.init.unwrap_or_else(|| image::usual_init(args.preset.unwrap_or_default()));
+    let init = args.init.unwrap_or_else(|| image::usual_init(spec.preset));
     for service in image::left_out(&spec, &roles) {
         ui.warn(&format!("the service {service} is on hosts of certain names only: no image has it"));
     }

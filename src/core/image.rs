@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::dialect::{self, OLDEST_UPSTART};
 use super::render::{self, RenderError, Renderer, Subject};
+use super::specfile;
 use crate::model::ec2::Ec2Spec;
 use crate::model::host::Role;
 use crate::model::image::Image;
@@ -107,6 +108,7 @@ impl fmt::Display for Refused {
 /// What holds where there is no spec: hosts that find their servers by tag.
 pub fn without_spec(cluster: ClusterName, preset: Preset) -> Spec {
     let mut spec = Spec::ec2(cluster);
+    spec.preset = preset;
     spec.versions = preset.versions();
     spec.prometheus.discovery = Discovery::of(preset);
     spec
@@ -129,6 +131,10 @@ pub fn spec_with(mut spec: Spec, wishes: &Wishes) -> Result<(Spec, Vec<IpAddr>),
         // An image that finds its servers by their tag is one of EC2's.
         spec.provider = ProviderSpec::Ec2(Box::new(Ec2Spec { servers, nodes, ..Ec2Spec::default() }));
     }
+    if let Some(region) = wishes.region.as_ref().filter(|region| !specfile::is_region(region)) {
+        let reason = format!("--region: \"{}\" is no region", region.escape_debug());
+        return Err(Refused(vec![(reason, "write for example --region eu-west-1".to_owned())]));
+    }
     if let (ProviderSpec::Ec2(ec2), Some(region)) = (&mut spec.provider, &wishes.region) {
         ec2.region = Some(region.clone());
     }
@@ -147,14 +153,30 @@ fn servers(spec: &Spec, join: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
         ProviderSpec::Ec2(ec2) => usize::from(ec2.servers),
         ProviderSpec::Inventory { hosts } => hosts.iter().filter(|host| host.role.is_server()).count(),
     };
+    let mut join = join.to_vec();
+    join.sort_unstable();
+    join.dedup();
+    let refused = |reason: String, cure: &str| Err(Refused(vec![(reason, cure.to_owned())]));
+    for address in &join {
+        if let Some(kind) = specfile::unreachable(*address) {
+            return refused(format!("--join {address} is {kind}"), "name the server's own address in its network");
+        }
+        // An image's agent listens on its private address, and the template for that finds IPv4 ones.
+        if address.is_ipv6() {
+            return refused(format!("--join {address}: images speak IPv4"), "name the server's IPv4 address");
+        }
+    }
+    if !join.is_empty() && !specfile::SERVERS.contains(&join.len()) {
+        return refused(format!("--join names {} servers", join.len()), "a cluster has 1, 3 or 5: name each once");
+    }
     // Each server waits for as many as are named: with fewer, two could elect a leader each.
     if !join.is_empty() && join.len() < in_spec {
         let reason = format!("the spec has {in_spec} servers, and --join names {}", join.len());
         return Err(Refused(vec![(reason, "name each server's address".to_owned())]));
     }
-    let ProviderSpec::Inventory { hosts } = &spec.provider else { return Ok(join.to_vec()) };
+    let ProviderSpec::Inventory { hosts } = &spec.provider else { return Ok(join) };
     if !join.is_empty() {
-        return Ok(join.to_vec());
+        return Ok(join);
     }
     let servers = hosts.iter().filter(|host| host.role.is_server());
     let address = |host: &InventoryHost| host.private_address.or_else(|| host.address.parse().ok());

@@ -125,16 +125,13 @@ impl Bench<'_> {
             for (shell, first) in shells {
                 let title = [&[shell], first, &["-n", &name][..]].concat().join(" ");
                 let Some(program) = self.programs.on_path(shell) else {
-                    // Every host has a sh; the others are looked at where they are.
-                    if shell == "sh" {
-                        outcomes.push((title, Verdict::NotRun { reason: "sh is not on PATH".to_owned() }));
-                    }
+                    outcomes.push((title, Verdict::NotRun { reason: format!("{shell} is not on PATH") }));
                     continue;
                 };
                 let mut words: Vec<OsString> = vec![program.into()];
                 words.extend(first.iter().chain(&["-n"]).map(OsString::from));
                 words.push(path.clone().into());
-                outcomes.push((title, self.verdict(run(&words, LIMIT).await?, None, &[], LIMIT)));
+                outcomes.push((title, self.verdict(run(&words, LIMIT).await?, None, &[])));
             }
         }
         Ok(outcomes)
@@ -164,7 +161,7 @@ impl Bench<'_> {
                 },
             });
         }
-        Ok(self.verdict(run(&words, LIMIT).await?, by, &check.complaints, LIMIT))
+        Ok(self.verdict(run(&words, LIMIT).await?, by, &check.complaints))
     }
 
     /// The program that would stand at `path`, or why there is none to ask.
@@ -218,7 +215,15 @@ impl Bench<'_> {
                 }
                 _ => None,
             };
-            outcomes.push((title(told), self.verdict(ran, judge.by.clone(), &[], TEMPLATE_LIMIT)));
+            // It waits for ever for what the stand-in does not have, which says nothing of the template.
+            let verdict = match ran {
+                Ran::TimedOut => {
+                    let limit = TEMPLATE_LIMIT.as_secs();
+                    Verdict::NotRun { reason: format!("it did not come to its end within {limit} s") }
+                }
+                ran => self.verdict(ran, judge.by.clone(), &[]),
+            };
+            outcomes.push((title(told), verdict));
             if let Some(text) = written {
                 outcomes.extend(self.candidate(&text, told).await?);
             }
@@ -247,11 +252,12 @@ impl Bench<'_> {
         Ok(Some((format!("{} of what is rendered with {told} in Consul", check.title), verdict)))
     }
 
-    fn verdict(&self, ran: Ran, by: Option<String>, complaints: &[String], limit: Duration) -> Verdict {
+    fn verdict(&self, ran: Ran, by: Option<String>, complaints: &[String]) -> Verdict {
         let (good, said) = match ran {
             Ran::Ended { good, stdout, stderr } => (good, [stderr, stdout]),
             Ran::TimedOut => {
-                return Verdict::NotRun { reason: format!("it did not come to its end within {} s", limit.as_secs()) };
+                let line = format!("it did not come to its end within {} s", LIMIT.as_secs());
+                return Verdict::Failed { lines: vec![line], by };
             }
         };
         // The tree's own place is another one each time, and nobody's concern.

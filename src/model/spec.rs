@@ -280,6 +280,8 @@ pub struct Spec {
     pub cluster: ClusterName,
     pub datacenter: Datacenter,
     pub provider: ProviderSpec,
+    /// Whose versions hold where none is named; those that are named are in `versions` too.
+    pub preset: Preset,
     pub versions: Versions,
     pub join: Join,
     pub ssh: SshSpec,
@@ -328,6 +330,7 @@ impl Spec {
             cluster,
             datacenter: Datacenter::new("dc1").expect("a valid datacenter"),
             provider: ProviderSpec::Sandbox { servers: 1, nodes: 2 },
+            preset: Preset::Current,
             versions: Preset::Current.versions(),
             join: Join::Addresses,
             ssh: SshSpec::default(),

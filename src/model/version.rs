@@ -46,7 +46,7 @@ impl Program {
             Self::Consul => &["consul"],
             Self::ConsulTemplate => &["consul-template"],
             // promtool came with 0.15 (Prometheus CHANGELOG).
-            Self::Prometheus if *version < Version::new(0, 15, 0) => &["prometheus"],
+            Self::Prometheus if (version.major, version.minor) < (0, 15) => &["prometheus"],
             Self::Prometheus => &["prometheus", "promtool"],
             Self::NodeExporter => &["node_exporter"],
             Self::Alertmanager => &["alertmanager", "amtool"],

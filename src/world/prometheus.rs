@@ -40,7 +40,10 @@ async fn of_up(remote: &dyn Remote, at: Endpoint) -> Result<Vec<Target>, ApiErro
         Ok(answer) => answer.data.result,
         Err(error) if is_absent(&error) => match get(remote, at, OLD_QUERY).await? {
             OldAnswer::Vector { value } => value,
-            OldAnswer::Error { value } => return Err(ApiError::Garbage { path: OLD_QUERY.to_owned(), what: value }),
+            // It says so with status 200.
+            OldAnswer::Error { value } => {
+                return Err(ApiError::Status { path: OLD_QUERY.to_owned(), status: 200, body: value });
+            }
         },
         Err(error) => return Err(error),
     };

@@ -93,6 +93,7 @@ if [ "$status" != 0 ]; then
     refuse 'promtool refuses the new configuration'
 fi
 {% endif -%}
+trap '' HUP INT TERM
 mv -f "$checked" "$config" || refuse 'it cannot be put in place'
 
 # Even where nothing differs: an earlier run may have ended before its signal.

@@ -128,7 +128,8 @@ show_files() {
     done
     [ -n "$prefixed" ] || return 0
     to_hash=''
-    stats=$(stat -L -c '%a %U %G %s %i %n %F|%y %z' $prefixed 2>/dev/null)
+    # A link is none of our files: whoever may write in its folder could have it point anywhere.
+    stats=$(stat -c '%a %U %G %s %i %n %F|%y %z' $prefixed 2>/dev/null)
     while read -r mode owner group size inode path rest; do
         case $rest in
         regular*) ;;

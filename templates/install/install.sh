@@ -130,11 +130,21 @@ stage_paths() {
 stage_text() {
     say began write "$6"
     beside "$6"
-    must "write $6" cp "$stage/f/$1" "$new"
+    create "$stage/f/$1" || fail "write $6" 'something stands where the new file is written first'
     sum=$(sha256sum "$new") || fail "write $6" 'hashing failed'
     [ "${sum%% *}" = "$5" ] || fail "write $6" 'the bytes that came are not those that were sent'
-    must "write $6" chown "$3:$4" "$new"
-    must "write $6" chmod "$2" "$new"
+    hand_to "$6" "$2" "$3:$4" "$new"
+}
+
+# create SOURCE: $new, which must not be there: not even as a link, where others may write in its folder.
+create() {
+    (set -C && cat "$1" >"$new") 2>"$out"
+}
+
+# hand_to PATH MODE OWNER FILE: the owner comes last, who may do with the file as he likes from then on.
+hand_to() {
+    must "write $1" chmod "$2" "$4"
+    must "write $1" chown -h "$3" "$4"
 }
 
 # stage_program UNPACKER NUMBER MODE OWNER GROUP PATH: the same for a compressed program, beside the others:
@@ -150,8 +160,7 @@ stage_program() {
             fail "write $6" 'unpacking failed'
         fi
         rm -f "$stage/f/$2"
-        must "write $6" chown "$4:$5" "$new"
-        must "write $6" chmod "$3" "$new"
+        hand_to "$6" "$3" "$4:$5" "$new"
     ) &
     unpacking="$unpacking $!"
 }
@@ -176,8 +185,8 @@ unpacked() {
 # attributes MODE OWNER GROUP PATH
 attributes() {
     say began write "$4"
-    must "write $4" chown "$2:$3" "$root$4"
-    must "write $4" chmod "$1" "$root$4"
+    [ ! -L "$root$4" ] || fail "write $4" 'it is a link: remove it'
+    hand_to "$4" "$1" "$2:$3" "$root$4"
     say ended write "$4"
 }
 

@@ -25,7 +25,7 @@ stop() {
     say began unit stop "$1"
     # It may never have been started, or its file may be gone already.
     systemctl disable --quiet "$1.service" >/dev/null 2>&1 || :
-    if [ "$(systemctl show -p ActiveState --value "$1.service" 2>/dev/null)" != inactive ]; then
+    if [ "$(systemctl show -p ActiveState "$1.service" 2>/dev/null)" != ActiveState=inactive ]; then
         must "stop $1" systemctl stop "$1.service"
     fi
     say ended unit stop "$1"

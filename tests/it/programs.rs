@@ -179,7 +179,7 @@ fn hostile_values_pass_their_programs_checks() {
     check(&spec(&format!(
         "[prometheus]\nexternal_labels = {{ a = {hostile}, b = \"\", c = \"yes\", d = \"1e3\" }}\n\
          [[service]]\nname = \"web\"\nport = 80\ntags = [{hostile}, \"true\", \"null\"]\nroles = [\"server\", \"node\"]\n\
-         check = {{ args = [\"/bin/echo\", {hostile}] }}\nmetrics = {{ path = \"/m?x=%20&y='#'\", port = 9200 }}\n\
+         check = {{ args = [\"/bin/echo\", {hostile}] }}\nmetrics = {{ path = \"/m/%20&'{{x}}'\", port = 9200 }}\n\
          [[service]]\nname = \"api\"\nport = 81\nroles = [\"server\", \"node\"]\ncheck = {{ http = \"http://127.0.0.1:81/?a=%22&b='c'\" }}\n\
          metrics = {{}}\n[[service]]\nname = \"db\"\ncheck = {{ tcp = \"[::1]:5432\", interval = \"90s\" }}\n"
     )));

@@ -58,10 +58,19 @@ fn services(spec: &Spec) -> Vec<Conflict> {
                 "Prometheus {} takes no job whose name begins with a digit: {}",
                 versions.prometheus, service.name
             );
-            found.push(Conflict::new(About::Service(index), message, "name the service otherwise, such as \"web-2\""));
+            found.push(Conflict::new(About::Service(index), message, "begin its name with a letter"));
+        }
+        let other_port = service.metrics.as_ref().is_some_and(|metrics| metrics.port.is_some());
+        let asks_consul = spec.prometheus.discovery == Discovery::ConsulSd;
+        if other_port && asks_consul && !has(Capability::ConsulAddressLabel, versions) {
+            let message = format!(
+                "Prometheus {} scrapes a service at its own port only, and {} has another for its metrics",
+                versions.prometheus, service.name
+            );
+            let cure = "write discovery = \"consul-template\" in [prometheus], or take the port of metrics out";
+            found.push(Conflict::new(About::Service(index), message, cure));
         }
         let skips = service.metrics.as_ref().is_some_and(|metrics| !metrics.unhealthy);
-        let asks_consul = spec.prometheus.discovery == Discovery::ConsulSd;
         if skips && asks_consul && !has(Capability::ConsulHealthLabel, versions) {
             let message = format!(
                 "Prometheus {} does not learn the health of a service from Consul, and {} is to be scraped only while \
@@ -80,11 +89,11 @@ fn alertmanager(spec: &Spec) -> Option<Conflict> {
     let versions = &spec.versions;
     let (prometheus, alertmanager) = (&versions.prometheus, &versions.alertmanager);
     if !has(Capability::AlertingSection, versions) {
-        let message = format!("Prometheus {prometheus} cannot be told of an Alertmanager {alertmanager}");
+        let message = format!("Prometheus {prometheus} cannot be told of an Alertmanager");
         return Some(Conflict::new(
             About::Alertmanager,
             message,
-            "take Prometheus 1.4.0 or newer, or [alertmanager] out",
+            "take Prometheus 2.11.0 or newer, or [alertmanager] out",
         ));
     }
     if !has(Capability::AlertmanagerApiVersion, versions) && !has(Capability::AlertmanagerV1, versions) {

@@ -27,7 +27,7 @@ pub fn document() -> String {
     }
     let _ = write!(
         text,
-        "| Upstart | {OLDEST_UPSTART} | as found on the host | |\n| systemd | 219 | | as found on the host |\n\n\
+        "| Upstart | {OLDEST_UPSTART} | as found on the host | |\n| systemd | 219, tested with 252 | | as found on the host |\n\n\
          `classic` finds targets by Consul Template, `current` by Prometheus' own `consul_sd_configs`; \
          `discovery` in `[prometheus]` chooses either for all versions.\n"
     );

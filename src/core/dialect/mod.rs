@@ -77,7 +77,7 @@ pub struct Dialect<'a> {
 
 impl Dialect<'_> {
     pub fn has(&self, capability: Capability) -> bool {
-        let Some(row) = table::TABLE.iter().find(|row| row.capability == capability) else { return false };
+        let row = table::TABLE.iter().find(|row| row.capability == capability).expect("every capability has its row");
         let has = match (row.of, self.init) {
             (Part::Program(program), _) => self.versions.get(program).is_some_and(|version| row.has(version)),
             (Part::Upstart, Init::Upstart(version)) => row.has(version),

@@ -31,6 +31,7 @@ pub enum Capability {
     Promtool,
     RuleGlobs,
     ScrapeParams,
+    ConsulAddressLabel,
     ExternalLabels,
     RelativeRuleFiles,
     RuleAnnotations,
@@ -89,7 +90,7 @@ const fn v(major: u16, minor: u16, patch: u16) -> Bound {
 }
 
 /// By program, then by version.
-pub(super) const TABLE: [Row; 47] = [
+pub(super) const TABLE: [Row; 48] = [
     row(C::TcpChecks, Consul, v(0, 6, 0), None, "checks with `tcp`", "Consul CHANGELOG 0.6.0"),
     row(C::BuiltInUi, Consul, v(0, 6, 1), None, "`ui`: the page is part of the program", "Consul CHANGELOG 0.6.1"),
     row(
@@ -223,6 +224,14 @@ pub(super) const TABLE: [Row; 47] = [
         None,
         "`params`, which scraping Consul needs",
         "Prometheus CHANGELOG 0.15.0",
+    ),
+    row(
+        C::ConsulAddressLabel,
+        Prometheus,
+        v(0, 16, 0),
+        None,
+        "`__meta_consul_address`, which another port for metrics needs",
+        "Prometheus CHANGELOG 0.15.0; 0.16.0 is sure to have it",
     ),
     row(
         C::ExternalLabels,

@@ -68,8 +68,9 @@ fn without_addresses_servers_are_found_by_tag() {
 
 #[test]
 fn addresses_that_are_named_are_joined() {
-    let join: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
-    let wishes = Wishes { join: join.clone(), ..wishes() };
+    let join: Vec<IpAddr> = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].iter().map(|a| a.parse().unwrap()).collect();
+    // One that is named twice is one.
+    let wishes = Wishes { join: [&join[..], &join[..1]].concat(), ..wishes() };
     let (spec, servers) = spec_with(without_spec(cluster(), Preset::Classic), &wishes).unwrap();
     assert_eq!((spec.join, &servers), (Join::Addresses, &join));
     assert_eq!(spec.versions.consul, Version::new(0, 5, 2));
@@ -77,8 +78,8 @@ fn addresses_that_are_named_are_joined() {
     let init = usual_init(Preset::Classic);
     let images = images(&renderer, &spec, &[Role::Server], &init, &servers).unwrap();
     let json: serde_json::Value = serde_json::from_str(text(&images[0], "/etc/consul.d/consul.json")).unwrap();
-    assert_eq!(json["retry_join"], serde_json::json!(["10.0.0.1", "10.0.0.2"]));
-    assert_eq!(json["bootstrap_expect"], 2);
+    assert_eq!(json["retry_join"], serde_json::json!(["10.0.0.1", "10.0.0.2", "10.0.0.3"]));
+    assert_eq!(json["bootstrap_expect"], 3);
 }
 
 fn inventory(address: &str) -> Spec {
@@ -110,12 +111,26 @@ fn fewer_addresses_than_servers_are_refused() {
 }
 
 #[test]
+fn servers_that_cannot_be_are_refused() {
+    let said = |join: &[&str]| {
+        let join = join.iter().map(|address| address.parse().unwrap()).collect();
+        refused(without_spec(cluster(), Preset::Current), &Wishes { join, ..wishes() })
+    };
+    assert!(said(&["10.0.0.1", "10.0.0.2"]).contains("a cluster has 1, 3 or 5"));
+    assert!(said(&["127.0.0.1"]).contains("a loopback address"));
+    assert!(said(&["0.0.0.0"]).contains("no host's address"));
+    assert!(said(&["fd00::1"]).contains("images speak IPv4"));
+    let wishes = Wishes { region: Some("x;y tag_key=evil".to_owned()), ..wishes() };
+    assert!(refused(without_spec(cluster(), Preset::Current), &wishes).contains("is no region"));
+}
+
+#[test]
 fn conflicts_are_refused_with_reason_and_cure() {
     let mut spec = without_spec(cluster(), Preset::Current);
     spec.alertmanager = Some(crate::model::spec::AlertmanagerSpec { webhooks: Vec::new() });
     let wishes = Wishes { uses: vec!["prometheus=1.0.0".parse().unwrap()], ..wishes() };
     let said = refused(spec, &wishes);
-    assert!(said.contains("cannot be told of an Alertmanager") && said.contains("take Prometheus 1.4.0"), "{said}");
+    assert!(said.contains("cannot be told of an Alertmanager") && said.contains("take Prometheus 2.11.0"), "{said}");
 }
 
 /// Prometheus' own file has no comment of ours only where JSON knows none.

@@ -203,7 +203,9 @@ impl Planner<'_> {
     /// Does a program come that may not read what stands there? Whoever writes the file does so anew for it, but the
     /// program starts first.
     fn is_for_another_version(&self, seed: &ManagedFile) -> bool {
-        let units: Vec<&UnitName> = seed.reactions.iter().map(|(unit, _)| unit).collect();
+        // Whoever reads it reloads; whoever writes it begins anew.
+        let reads = |reaction: &Reaction| *reaction == Reaction::Reload;
+        let units: Vec<&UnitName> = seed.reactions.iter().filter(|(_, r)| reads(r)).map(|(unit, _)| unit).collect();
         let runs_it = |file: &&ManagedFile| file.reactions.iter().any(|(unit, _)| units.contains(&unit));
         let mut programs = self.wanted.files.iter().filter(|file| matches!(file.source, FileSource::Executable(_)));
         programs.any(|program| runs_it(&program) && file_change(program, true, self.facts).is_some())
@@ -291,6 +293,10 @@ fn file_change(file: &ManagedFile, contents: bool, facts: &Facts) -> Option<(Fil
             FileSource::Executable(_) => "it is another build or version",
         };
         return Some((FileChange::Content, what.to_owned()));
+    }
+    // Whoever owns it may have put anything in its place by now, and writes it as he likes.
+    if file.seed && is.owner == file.owner {
+        return None;
     }
     if is.mode != file.mode {
         return Some((FileChange::Attributes, format!("its mode is {:04o}, not {:04o}", is.mode, file.mode)));

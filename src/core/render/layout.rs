@@ -17,7 +17,7 @@ pub fn layout(renderer: &Renderer, spec: &Spec, name: &HostName, role: Role) -> 
         .into_iter()
         .map(|init| {
             let subject = Subject { role, init, name: Some(name.clone()), address: None, servers: Vec::new() };
-            renderer.wanted(spec, &subject, &artifacts)
+            renderer.made(spec, &subject, &artifacts, false)
         })
         .collect()
 }

@@ -147,7 +147,7 @@ impl Renderer {
             .map_err(|error| RenderError::Template { name: name.to_owned(), cause: Box::new(error) })
     }
 
-    /// All that is wanted on `subject`.
+    /// All that is wanted on `subject`, its jobs read by the strictness of its own Upstart.
     ///
     /// # Errors
     /// A template that fails (only the user's own can), an artifact that is not given, an init system that is
@@ -158,12 +158,24 @@ impl Renderer {
         subject: &Subject,
         artifacts: &BTreeMap<Program, Artifact>,
     ) -> Result<Wanted, RenderError> {
+        self.made(spec, subject, artifacts, true)
+    }
+
+    /// `strict`: is a job refused that its Upstart could not read? Not where only places and names matter.
+    fn made(
+        &self,
+        spec: &Spec,
+        subject: &Subject,
+        artifacts: &BTreeMap<Program, Artifact>,
+        strict: bool,
+    ) -> Result<Wanted, RenderError> {
         if subject.init == Init::Other {
             return Err(RenderError::NoInit { init: subject.init.clone() });
         }
         let dialect = Dialect { versions: &spec.versions, init: &subject.init };
         let context = host_context(spec, subject, dialect);
-        let mut make = Making { renderer: self, spec, subject, dialect, context, artifacts, wanted: Wanted::default() };
+        let mut make =
+            Making { renderer: self, spec, subject, dialect, context, artifacts, strict, wanted: Wanted::default() };
         for program in spec.programs(subject.role) {
             match program {
                 Program::Consul => make.consul()?,
@@ -192,6 +204,7 @@ struct Making<'a> {
     /// What every template is given.
     context: Context,
     artifacts: &'a BTreeMap<Program, Artifact>,
+    strict: bool,
     wanted: Wanted,
 }
 
@@ -233,7 +246,7 @@ impl Making<'_> {
             _ => (format!("systemd/{}.service", of.name), place::unit_path(of.name)),
         };
         let text = self.text(&template, values)?;
-        if let Init::Upstart(version) = &self.subject.init
+        if let (true, Init::Upstart(version)) = (self.strict, &self.subject.init)
             && let Err(mistakes) = upstart::check(&text, version)
         {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();

@@ -31,7 +31,12 @@ impl Making<'_> {
         let values = self.prometheus_values(if by_template { "none" } else { "consul-sd" });
         let main = self.text("prometheus/prometheus.yml", values)?;
         let main = config(CONFIG, main, "prometheus", &unit, Reaction::Reload);
-        self.wanted.files.push(ManagedFile { seed: by_template, owner: owner.to_owned(), ..main });
+        let mut main = ManagedFile { seed: by_template, owner: owner.to_owned(), ..main };
+        if by_template {
+            // It writes only what differs from what it wrote before: where that is gone, it begins anew.
+            main.reactions.push((super::place::unit("consul-template"), Reaction::Restart));
+        }
+        self.wanted.files.push(main);
         let rules_name = if self.dialect.has(Capability::YamlRules) { "cluster.rules.yml" } else { "cluster.rules" };
         let rules = self.text(&format!("prometheus/{rules_name}"), Values::new())?;
         let rules_path = format!("/etc/prometheus/rules/{rules_name}");

@@ -26,6 +26,11 @@ pub(super) fn private(section: &Section<'_>) -> Option<At<IpAddr>> {
     None
 }
 
+/// What the address is, where other hosts cannot reach one by it.
+pub fn unreachable(address: IpAddr) -> Option<&'static str> {
+    of_no_host(address).or_else(|| of_one_machine(address))
+}
+
 /// What the address is, where no host can have it.
 fn of_no_host(address: IpAddr) -> Option<&'static str> {
     match address.to_canonical() {
@@ -55,8 +60,17 @@ pub(super) fn is_url(text: &str) -> bool {
     let hex = |b: Option<&u8>| b.is_some_and(u8::is_ascii_hexdigit);
     let bytes = rest.as_bytes();
     let escaped = |at: usize| hex(bytes.get(at + 1)) && hex(bytes.get(at + 2));
-    !host.is_empty()
-        && !host.starts_with(':')
+    // An IPv6 address stands in brackets; a port is behind the last colon.
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let named = match name.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !name.is_empty() && !name.contains([':', '[', ']']),
+    };
+    named
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
         && bytes.iter().enumerate().all(|(at, b)| if *b == b'%' { escaped(at) } else { fine(*b) })
 }
 

@@ -115,14 +115,16 @@ fn net(text: &str) -> Result<IpNet, (String, String)> {
 }
 
 /// `eu-west-1`, `us-gov-west-1`.
+/// Such as `eu-west-1`.
+pub fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let (last, words) = parts.split_last().expect("split gives one part at least");
+    let word = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+    words.len() >= 2 && words.iter().all(word) && !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn region(section: &Section<'_>) -> Option<String> {
     let given = section.text("region", "eu-west-1")?;
-    let is_region = |text: &str| {
-        let parts: Vec<&str> = text.split('-').collect();
-        let (last, words) = parts.split_last().expect("split gives one part at least");
-        let word = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
-        words.len() >= 2 && words.iter().all(word) && !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit())
-    };
     if is_region(&given.value) {
         return Some(given.value);
     }

@@ -15,7 +15,7 @@ use crate::model::name::HostName;
 use crate::model::spec::{InventoryHost, ProviderSpec, SshSpec};
 
 /// Raft needs a majority: an even number of servers bears no more failures than one less.
-const SERVERS: [usize; 3] = [1, 3, 5];
+pub const SERVERS: [usize; 3] = [1, 3, 5];
 
 pub(super) fn read(file: &Section<'_>, ssh: &SshSpec, provider: Option<Provider>) -> Option<ProviderSpec> {
     let sandbox = file.section("sandbox", "[sandbox]");

@@ -16,6 +16,9 @@ use std::path::PathBuf;
 
 use toml::de::DeTable;
 
+pub use address::unreachable;
+pub use ec2::is_region;
+pub use hosts::SERVERS;
 pub use mistakes::{Mistake, SpecErrors};
 pub use services::RESERVED;
 
@@ -140,6 +143,7 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
         cluster: name?.value,
         datacenter: datacenter.map_or_else(|| Datacenter::new("dc1").expect("valid"), |given| given.value),
         provider: hosts_spec?,
+        preset: versions.preset,
         versions: versions.versions.clone(),
         join,
         ssh,

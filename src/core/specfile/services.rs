@@ -13,7 +13,8 @@ use crate::model::name::{ClusterName, HostName, ServiceName};
 use crate::model::spec::{CheckKind, ProviderSpec, Service, ServiceCheck, ServiceMetrics, Span};
 
 /// Names that clusterctl itself, or Prometheus' jobs of ours, have taken.
-pub const RESERVED: [&str; 5] = ["alertmanager", "consul", "node", "node-exporter", "prometheus"];
+pub const RESERVED: [&str; 7] =
+    ["alertmanager", "clusterctl-hand-over", "consul", "consul-template", "node", "node-exporter", "prometheus"];
 
 pub(super) fn read(file: &Section<'_>, provider: Option<&ProviderSpec>, cluster: Option<&ClusterName>) -> Vec<Service> {
     let known = provider.and_then(|provider| Known::of(provider, cluster?));
@@ -142,12 +143,10 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
         CheckKind::Http(url.value)
     });
     let tcp = check.text("tcp", "127.0.0.1:8080").map(|address| {
-        let port = address
-            .value
-            .rsplit_once(':')
-            .and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+        let port =
+            address.value.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| is_host(host)));
         if port.is_none_or(|port| port == 0) {
-            let cure = "write for example: tcp = \"127.0.0.1:8080\"";
+            let cure = "write for example: tcp = \"127.0.0.1:8080\", or \"[::1]:8080\"";
             check.sink.add(&address.at, "tcp in check is no address with a port", cure);
         }
         CheckKind::Tcp(address.value)
@@ -155,7 +154,7 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
     let args = check.texts("args", "/usr/local/bin/check-web").map(|args| {
         if args.first().is_none_or(|program| !program.value.starts_with('/')) {
             let cure = "the program's whole path comes first: args = [\"/usr/local/bin/check-web\", \"--fast\"]; no shell reads it";
-            check.sink.add(&check.at, "args in check names no program", cure);
+            check.sink.add(&check.at, "args in check begins with no whole path of a program", cure);
         }
         CheckKind::Args(args.into_iter().map(|arg| arg.value).collect())
     });
@@ -175,6 +174,14 @@ fn check(section: &Section<'_>) -> Option<ServiceCheck> {
     Some(ServiceCheck { kind: http.or(tcp).or(args)?, interval, timeout })
 }
 
+/// A name or an address; an IPv6 address only in brackets.
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !text.is_empty() && !text.contains([':', '[', ']', '/']) && !text.contains(char::is_whitespace),
+    }
+}
+
 fn metrics(section: &Section<'_>, service_port: Option<u16>) -> Option<ServiceMetrics> {
     let metrics = section.inline("metrics", "{ path = \"/metrics\", port = 9200 }");
     if !metrics.is_there() {
@@ -183,6 +190,10 @@ fn metrics(section: &Section<'_>, service_port: Option<u16>) -> Option<ServiceMe
     let path = metrics.text("path", "/metrics");
     if let Some(path) = path.as_ref().filter(|path| !path.value.starts_with('/')) {
         metrics.sink.add(&path.at, "path in metrics must begin with /", "write for example: path = \"/metrics\"");
+    }
+    if let Some(path) = path.as_ref().filter(|path| path.value.contains(['?', '#'])) {
+        let cure = "leave out what begins with ? or #: Prometheus asks for a path, and takes those for a part of it";
+        metrics.sink.add(&path.at, "path in metrics is more than a path", cure);
     }
     let port = metrics.port("port", "9200");
     let unhealthy = metrics.text("unhealthy", "skip").is_none_or(|given| match given.value.as_str() {

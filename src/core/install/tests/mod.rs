@@ -1,4 +1,6 @@
 mod installing;
+mod links;
+mod machine;
 mod upstart;
 
 use std::collections::BTreeSet;

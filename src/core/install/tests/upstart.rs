@@ -1,5 +1,5 @@
 //! The functions for hosts that run Upstart, in real shells, with a small `initctl` of our own: jobs that a real
-//! Upstart does not have in store when it is wanted. tests/it/upstart.rs has the real one.
+//! Upstart does not have in store when it is wanted. tests/it/upstart has the real one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -9,7 +9,8 @@ use crate::model::version::Versions;
 
 /// What a version decides elsewhere than in what is rendered: whether a spec is taken at all, or how a program that
 /// runs is asked.
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 7] = [
+    "consul_address_label",
     "alerting_section",
     "tcp_checks",
     "millisecond_durations",

@@ -54,7 +54,8 @@ fn case(text: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = Ca
         label,
         tags,
         args: std::iter::once("/bin/check".to_owned()).chain(args).collect(),
-        path: format!("/{path}"),
+        // A query or a fragment is refused.
+        path: format!("/{}", path.replace(['?', '#'], "")),
         dialect,
         discovery,
         // No Prometheus of that time could tell it anything.
