@@ -56,7 +56,7 @@ pub struct Global {
     /// Use hosts of the sandbox on this machine; needs no spec
     #[arg(long, global = true, conflicts_with = "file")]
     pub sandbox: bool,
-    /// The cluster's name where there is no spec [default: sandbox; main in what `render` writes without one]
+    /// The cluster's name where there is no spec [default: sandbox; main for `render`]
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "file")]
     pub cluster: Option<ClusterName>,
     /// The AWS region [default: the spec's, AWS_REGION, or the profile's]; names EC2 where there is no spec
