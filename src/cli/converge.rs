@@ -172,12 +172,16 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
         .filter(|host| host.host.role.is_server())
         .filter(|host| good.contains(&host.host.name) || !converging.contains(&host.host.name))
         .collect();
-    let (mut verified, mut unconfirmed) = (None, None);
+    let (mut verified, mut unconfirmed, mut proofs) = (None, None, Vec::new());
     let mut interrupted = session.cancel.is_cancelled();
     if !good.is_empty() && !interrupted {
         match verify::verify(&servers, &good, &session.limits, &session.events).await {
-            Ok(answer) => verified = Some(answer),
-            Err(unverified) => {
+            Ok(mut answer) => {
+                proofs = std::mem::take(&mut answer.proofs);
+                verified = Some(answer);
+            }
+            Err(mut unverified) => {
+                proofs = std::mem::take(&mut unverified.proofs);
                 interrupted |= unverified.interrupted || session.cancel.is_cancelled();
                 let how = if interrupted { Unconfirmed::Interrupted } else { Unconfirmed::InVain };
                 unconfirmed = (!servers.is_empty()).then_some(how);
@@ -192,6 +196,7 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
         look: if verified.is_some() { session.where_to_look(&servers) } else { Vec::new() },
         verified,
         unconfirmed,
+        proofs,
         seconds: Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
         hosts: outcomes,
     };
