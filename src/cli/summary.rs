@@ -49,7 +49,7 @@ impl Summary {
         let text = junit::xml(&suite, took, cases).with_context(|| writing(file))?;
         let mut beside = beside(file)?;
         beside.write_all(text.as_bytes()).with_context(|| writing(file))?;
-        beside.persist(file).with_context(|| writing(file))?;
+        beside.persist(file).map_err(|error| error.error).with_context(|| writing(file))?;
         Ok(())
     }
 }
@@ -78,7 +78,8 @@ fn verdict(ended: &Result<u8>) -> Verdict {
 /// # Errors
 /// When no file can be written there.
 pub fn writable(file: &Path) -> Result<()> {
-    anyhow::ensure!(!file.is_dir(), super::Usage(format!("--junit {}: that is a folder", file.display())));
+    let is_folder = file.is_dir() || file.file_name().is_none() || file.as_os_str().as_encoded_bytes().ends_with(b"/");
+    anyhow::ensure!(!is_folder, super::Usage(format!("--junit {}: that is a folder", file.display())));
     beside(file).map(drop)
 }
 
@@ -126,7 +127,10 @@ mod tests {
     #[test]
     fn where_nothing_can_be_written_is_known_before() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(writable(folder.path()).unwrap_err().to_string().contains("is a folder"));
+        for name in ["", "new/", "new/.."] {
+            let said = writable(&folder.path().join(name)).unwrap_err();
+            assert!(said.to_string().contains("is a folder"), "{said}");
+        }
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         let said = format!("{:#}", writable(&file.join("up.xml")).unwrap_err());
