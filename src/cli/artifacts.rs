@@ -102,7 +102,7 @@ async fn fetch(global: &Global, paths: &Paths, cache: &Cache, args: &FetchArgs) 
         args.arch.iter().filter_map(|arch| Arch::from_machine(arch)).collect()
     };
     let wanted: Vec<ArtifactId> = archs.iter().flat_map(|arch| ids(&spec, *arch)).collect();
-    let cancel = super::signals::token(&ui);
+    let cancel = global.cancel(&ui);
     let reporter = context::reporter(global, &ui)?;
     let fetched = cache.ensure_sound(&wanted, &sources(&spec), &reporter.events(), &cancel).await;
     reporter.finish();

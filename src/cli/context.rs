@@ -57,7 +57,8 @@ impl Session {
         let mut spec = choose_spec(&global, &paths, verb)?;
         account(&global, &mut spec);
         trust_known_hosts(&mut spec, &paths);
-        let cancel = super::signals::token(&ui);
+        global.summary.cluster(&spec.cluster);
+        let cancel = global.cancel(&ui);
         let reporter = reporter(&global, &ui)?;
         let renderer = renderer(&spec)?;
         let cloud: Box<dyn Cloud> = match &spec.provider {
@@ -67,7 +68,7 @@ impl Session {
                 Box::new(Ec2::new(&spec, ec2, paths.home.clone(), reporter.events(), cancel.clone()))
             }
         };
-        let connector = connector(&global, &paths, &spec, &cancel)?;
+        let connector = connector(&global, &paths, &spec, &ui, &cancel)?;
         let cache = Cache::open(paths.artifacts())?;
         let sources = sources(&spec);
         Ok(Self {
@@ -93,8 +94,9 @@ impl Session {
     }
 
     /// The lock that a changing verb holds.
-    pub fn lock(&self, verb: &str) -> Result<ClusterLock> {
-        lock::take(&self.paths.lock(&self.spec.cluster), &self.spec.cluster, verb)
+    pub async fn lock(&self, verb: &str) -> Result<ClusterLock> {
+        let wait = lock::Wait { most: self.global.lock_timeout, cancel: &self.cancel, events: &self.events };
+        lock::take(&self.paths.lock(&self.spec.cluster), &self.spec.cluster, verb, wait).await
     }
 
     /// Hosts of the user's own are changed only when someone agreed; the sandbox holds nothing of value.
@@ -118,6 +120,7 @@ impl Session {
 
     /// A command's answer on stdout; progress ends first.
     pub fn show(&self, document: &dyn Document, all: bool) -> Result<()> {
+        self.global.summary.add(document.cases());
         self.reporter.show(document, &self.view(all)).context("writing the answer")
     }
 

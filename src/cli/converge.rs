@@ -15,7 +15,7 @@ use crate::model::event::Phase;
 use crate::model::host::Host;
 use crate::model::name::HostName;
 use crate::model::plan::{HostPlan, Plan, ResourceStep};
-use crate::model::report::{HostOutcome, Millis, RunReport, Unconfirmed};
+use crate::model::report::{HostOutcome, Millis, Proof, RunReport, Unconfirmed, Verified};
 use crate::world::artifacts::ArtifactError;
 
 /// Connects to `hosts` (waiting up to `console` for their keys) and reads their facts, with a warning for each clock that is off.
@@ -172,31 +172,49 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
         .filter(|host| host.host.role.is_server())
         .filter(|host| good.contains(&host.host.name) || !converging.contains(&host.host.name))
         .collect();
-    let (mut verified, mut unconfirmed) = (None, None);
-    let mut interrupted = session.cancel.is_cancelled();
-    if !good.is_empty() && !interrupted {
-        match verify::verify(&servers, &good, &session.limits, &session.events).await {
-            Ok(answer) => verified = Some(answer),
-            Err(unverified) => {
-                interrupted |= unverified.interrupted || session.cancel.is_cancelled();
-                let how = if interrupted { Unconfirmed::Interrupted } else { Unconfirmed::InVain };
-                unconfirmed = (!servers.is_empty()).then_some(how);
-                verify::not_confirmed(&mut outcomes, &unverified, how);
-            }
-        }
-    }
+    let asked = ask(session, &servers, &good, &mut outcomes).await;
     outcomes.extend(failed);
     outcomes.sort_by(|a, b| (a.role, &a.host).cmp(&(b.role, &b.host)));
     let report = RunReport {
         cluster: session.spec.cluster.clone(),
-        look: if verified.is_some() { session.where_to_look(&servers) } else { Vec::new() },
-        verified,
-        unconfirmed,
+        look: if asked.verified.is_some() { session.where_to_look(&servers) } else { Vec::new() },
+        verified: asked.verified,
+        unconfirmed: asked.unconfirmed,
+        proofs: asked.proofs,
         seconds: Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
         hosts: outcomes,
     };
     session.show(&report, true)?;
-    Ok(code(&report, interrupted || session.cancel.is_cancelled()))
+    Ok(code(&report, asked.interrupted || session.cancel.is_cancelled()))
+}
+
+/// How asking Consul and Prometheus ended.
+#[derive(Default)]
+struct Asked {
+    verified: Option<Verified>,
+    unconfirmed: Option<Unconfirmed>,
+    proofs: Vec<Proof>,
+    interrupted: bool,
+}
+
+/// Asks the servers about the hosts that are installed; the outcomes of those that they do not confirm follow.
+async fn ask(session: &Session, servers: &[&Observed], good: &[HostName], outcomes: &mut [HostOutcome]) -> Asked {
+    if good.is_empty() || session.cancel.is_cancelled() {
+        return Asked { interrupted: session.cancel.is_cancelled(), ..Asked::default() };
+    }
+    match verify::verify(servers, good, &session.limits, &session.events).await {
+        Ok(mut verified) => {
+            let proofs = std::mem::take(&mut verified.proofs);
+            Asked { verified: Some(verified), proofs, ..Asked::default() }
+        }
+        Err(unverified) => {
+            let interrupted = unverified.interrupted || session.cancel.is_cancelled();
+            let how = if interrupted { Unconfirmed::Interrupted } else { Unconfirmed::InVain };
+            verify::not_confirmed(outcomes, &unverified, how);
+            let unconfirmed = (!servers.is_empty()).then_some(how);
+            Asked { verified: None, unconfirmed, proofs: unverified.proofs, interrupted }
+        }
+    }
 }
 
 fn code(report: &RunReport, interrupted: bool) -> u8 {

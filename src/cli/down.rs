@@ -22,7 +22,7 @@ pub struct DownArgs {
 
 pub async fn run(global: Global, args: DownArgs) -> Result<u8> {
     let session = Session::open(global, "down")?;
-    let lock = session.lock("down")?;
+    let lock = session.lock("down").await?;
     let done = remove(&session, &args).await;
     // Also where nothing was removed: a cluster that never was gets no folder here by asking for its end.
     lock.remove();

@@ -25,7 +25,7 @@ pub struct ExecArgs {
     root: bool,
     /// Give up on a host after this long
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = Span::positive)]
-    timeout: Span,
+    host_timeout: Span,
     /// One word: a line for the host's shell, pipes and all; several: a program and its arguments, as they stand
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -50,7 +50,7 @@ pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
         bail!("no host of {cluster} has that role and name: there are {}", all.join(", "));
     }
     let hosts = session.with_host_keys(hosts, session.glance()).await;
-    let timeout = args.timeout.as_duration();
+    let timeout = args.host_timeout.as_duration();
     let connector = session.connector.as_ref();
     let outcomes =
         engine::exec::exec(&hosts, connector, &line, args.root, timeout, &session.limits, &session.events).await;

@@ -10,5 +10,7 @@ pub const CHANGES: u8 = 2;
 pub const HOSTS_FAILED: u8 = 3;
 /// The command line or the spec is wrong (sysexits' EX_USAGE).
 pub const USAGE: u8 = 64;
+/// `--timeout` ended the command (as coreutils' `timeout` exits).
+pub const TIMED_OUT: u8 = 124;
 /// Ctrl-C or SIGTERM (128 + SIGINT).
 pub const INTERRUPTED: u8 = 130;

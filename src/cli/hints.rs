@@ -2,6 +2,7 @@
 
 use anyhow::Error;
 
+use super::signals::{Interrupted, TimedOut};
 use super::{Usage, exit};
 use crate::core::ec2::discover::DiscoverError;
 use crate::core::specfile::SpecErrors;
@@ -10,6 +11,9 @@ use crate::world::cloud::CloudError;
 
 /// The cure that the error's own kind knows.
 pub fn hint(error: &Error) -> Option<String> {
+    if let Some(late) = error.downcast_ref::<TimedOut>() {
+        return Some(late.cure().to_owned());
+    }
     if let Some(error) = error.downcast_ref::<DiscoverError>() {
         return Some(error.cure());
     }
@@ -21,6 +25,12 @@ pub fn hint(error: &Error) -> Option<String> {
 
 /// The exit code for a command that did not get to its end.
 pub fn code(error: &Error) -> u8 {
+    if error.is::<TimedOut>() {
+        return exit::TIMED_OUT;
+    }
+    if error.is::<Interrupted>() {
+        return exit::INTERRUPTED;
+    }
     let artifact = error.chain().find_map(|cause| cause.downcast_ref::<ArtifactError>());
     if matches!(artifact, Some(ArtifactError::Cancelled { .. })) {
         return exit::INTERRUPTED;

@@ -45,7 +45,7 @@ pub async fn run(global: Global, args: JoinNodeArgs) -> Result<u8> {
     if matches!(session.spec.provider, ProviderSpec::Inventory { .. }) {
         bail!("an inventory's hosts are listed in the spec: add a [[host]] there and run `clusterctl up`");
     }
-    let _lock = session.lock("join-node")?;
+    let _lock = session.lock("join-node").await?;
     let mut all: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
     converge::refuse_conflicts(&all)?;
     if !all.iter().any(|host| host.role.is_server() && host.state.is_running()) {

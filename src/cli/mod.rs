@@ -22,15 +22,20 @@ mod render;
 mod signals;
 mod ssh;
 mod status;
+mod summary;
 mod targets;
 mod templates;
 mod up;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 
+use self::signals::Stop;
+use self::summary::Summary;
 use crate::model::name::ClusterName;
 use crate::model::spec::Span;
 use crate::ui::{ColorWhen, Format, Ui};
@@ -80,6 +85,15 @@ pub struct Global {
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorWhen,
+    /// Stop cleanly after this long, as Ctrl-C does, and exit 124; what changes hosts goes on when run again
+    #[arg(long, global = true, value_name = "DURATION", value_parser = Span::positive)]
+    pub timeout: Option<Span>,
+    /// Wait this long for another command that changes the cluster from this machine [default: fail at once]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub lock_timeout: Option<Span>,
+    /// Write how it went into this file as a JUnit report: the command, each host, Consul's and Prometheus' word
+    #[arg(long, global = true, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
     /// How long to try to reach a host before it counts as failed
     #[arg(long, global = true, default_value = "60s", value_name = "DURATION", value_parser = Span::positive)]
     pub connect_timeout: Span,
@@ -95,11 +109,20 @@ pub struct Global {
     /// Ask for the password that sudo wants on the hosts (or read it from a pipe's first line)
     #[arg(long, global = true)]
     pub ask_sudo_password: bool,
+    #[arg(skip)]
+    pub stop: Stop,
+    #[arg(skip)]
+    pub summary: Summary,
 }
 
 impl Global {
     pub fn ui(&self) -> Ui {
         Ui::new(self.output, self.color)
+    }
+
+    /// A token that a signal or the end of `--timeout` cancels.
+    pub fn cancel(&self, ui: &Ui) -> CancellationToken {
+        self.stop.token(ui, self.timeout)
     }
 }
 
@@ -129,28 +152,77 @@ enum Verb {
 }
 
 impl Cli {
-    /// Runs the verb to its exit code.
+    /// Runs the verb to its exit code, in its time, and writes the summary of it.
     ///
     /// # Errors
     /// Whatever kept the command from its end; hosts that failed are no error but an exit code.
     pub async fn run(self) -> Result<u8> {
-        let global = self.global;
-        match self.verb {
-            Verb::Init(args) => init::run(&global, args),
-            Verb::Up(args) => up::run(global, args).await,
-            Verb::JoinNode(args) => join_node::run(global, args).await,
-            Verb::Down(args) => down::run(global, args).await,
-            Verb::Plan(args) => plan::run(global, args).await,
-            Verb::Status(args) => status::run(global, args).await,
-            Verb::Targets(args) => targets::run(global, args).await,
-            Verb::Discover(args) => discover::run(global, args).await,
-            Verb::Doctor(args) => doctor::run(global, args).await,
-            Verb::Policy(args) => policy::run(&global, &args),
-            Verb::Render(args) => render::run(global, args).await,
-            Verb::Exec(args) => exec::run(global, args).await,
-            Verb::Ssh(args) => ssh::run(global, args).await,
-            Verb::Artifacts(verb) => artifacts::run(global, verb).await,
-            Verb::Completions(args) => completions::run(args),
+        let Self { global, verb } = self;
+        let Some(file) = global.junit.clone() else {
+            return global.stop.within(global.timeout, verb.goes_on(), verb.run(global.clone())).await;
+        };
+        let name = verb.name();
+        // Before anything is changed, rather than to find out afterwards.
+        summary::writable(&file)?;
+        let begun = Instant::now();
+        let ended = global.stop.within(global.timeout, verb.goes_on(), verb.run(global.clone())).await;
+        let written = global.summary.write(&file, name, begun.elapsed(), &ended);
+        match (ended, written) {
+            (Ok(exit::OK | exit::CHANGES), Err(error)) => Err(error),
+            // What else is wrong counts for more than its summary.
+            (ended, Err(error)) => {
+                global.ui().warn(&format!("{error:#}"));
+                ended
+            }
+            (ended, Ok(())) => ended,
+        }
+    }
+}
+
+impl Verb {
+    /// As it is typed.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Up(_) => "up",
+            Self::JoinNode(_) => "join-node",
+            Self::Down(_) => "down",
+            Self::Plan(_) => "plan",
+            Self::Status(_) => "status",
+            Self::Targets(_) => "targets",
+            Self::Discover(_) => "discover",
+            Self::Doctor(_) => "doctor",
+            Self::Policy(_) => "policy",
+            Self::Render(_) => "render",
+            Self::Exec(_) => "exec",
+            Self::Ssh(_) => "ssh",
+            Self::Artifacts(_) => "artifacts",
+            Self::Completions(_) => "completions",
+        }
+    }
+
+    /// Run again, it goes on where it was stopped.
+    const fn goes_on(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::JoinNode(_) | Self::Down(_) | Self::Artifacts(_))
+    }
+
+    async fn run(self, global: Global) -> Result<u8> {
+        match self {
+            Self::Init(args) => init::run(&global, args),
+            Self::Up(args) => up::run(global, args).await,
+            Self::JoinNode(args) => join_node::run(global, args).await,
+            Self::Down(args) => down::run(global, args).await,
+            Self::Plan(args) => plan::run(global, args).await,
+            Self::Status(args) => status::run(global, args).await,
+            Self::Targets(args) => targets::run(global, args).await,
+            Self::Discover(args) => discover::run(global, args).await,
+            Self::Doctor(args) => doctor::run(global, args).await,
+            Self::Policy(args) => policy::run(&global, &args),
+            Self::Render(args) => render::run(global, args).await,
+            Self::Exec(args) => exec::run(global, args).await,
+            Self::Ssh(args) => ssh::run(global, args).await,
+            Self::Artifacts(verb) => artifacts::run(global, verb).await,
+            Self::Completions(args) => completions::run(args),
         }
     }
 }

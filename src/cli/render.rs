@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::context::{renderer, spec_if_any};
 use super::paths::Paths;
-use super::{Global, Usage, exit, signals};
+use super::{Global, Usage, exit};
 use crate::core::image::{self, Use, Wishes};
 use crate::engine::checks;
 use crate::model::file::{FileSource, HostPath};
@@ -74,7 +74,7 @@ pub async fn run(global: Global, args: RenderArgs) -> Result<u8> {
     let mut checks = Vec::new();
     if args.check {
         let programs = Programs::new(Cache::open(paths.artifacts())?, Paths::programs())?;
-        let cancel = signals::token(&ui);
+        let cancel = global.cancel(&ui);
         checks = tokio::select! {
             checks = checks::check(&images, &spec, &init, &programs) => checks?,
             () = cancel.cancelled() => return Ok(exit::INTERRUPTED),

@@ -23,7 +23,7 @@ pub struct UpArgs {
 pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let begun = Instant::now();
     let session = Session::open(global, "up")?;
-    let _lock = session.lock("up")?;
+    let _lock = session.lock("up").await?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
     let existing = existing?;
     converge::refuse_conflicts(&existing)?;

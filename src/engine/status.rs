@@ -42,9 +42,12 @@ pub fn report(
     answers: Result<(HostName, Answers), Vec<String>>,
     critical: Vec<String>,
 ) -> StatusReport {
+    let mut proofs = Vec::new();
     let (answers, mut problems) = match answers {
         Ok((server, answers)) => {
             let mut problems = Vec::new();
+            let names: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
+            proofs = answers.proofs(&server, &names);
             if answers.consul_problem.is_none() && answers.leader.is_none() {
                 problems.push(format!("Consul has no leader (asked {server})"));
             }
@@ -60,7 +63,8 @@ pub fn report(
     if hosts.is_empty() {
         problems = vec!["the cluster has no hosts: `clusterctl up` makes them".to_owned()];
     }
-    StatusReport { cluster: cluster.clone(), provider: provider.to_owned(), leader: answers.leader, hosts, problems }
+    let (cluster, provider) = (cluster.clone(), provider.to_owned());
+    StatusReport { cluster, provider, leader: answers.leader, hosts, problems, proofs }
 }
 
 fn host_status(host: &Host, observed: &[Observed], unreached: &[HostOutcome], answers: &Answers) -> HostStatus {

@@ -8,7 +8,7 @@ use super::Limits;
 use super::observe::Observed;
 use crate::model::event::{Doing, Events, Phase};
 use crate::model::name::HostName;
-use crate::model::report::{Failure, HostOutcome, HostResult, Member, Target, Unconfirmed, Verified};
+use crate::model::report::{Failure, HostOutcome, HostResult, Member, Proof, Target, Unconfirmed, Verified, Witness};
 use crate::world::remote::{Remote, RemoteError};
 use crate::world::{consul, prometheus};
 
@@ -23,6 +23,8 @@ const OUR_JOBS: [&str; 4] = ["node", "consul", "prometheus", "alertmanager"];
 pub struct Unverified {
     /// One line for each thing that is missing.
     pub missing: Vec<String>,
+    /// What was said last, where somebody answered.
+    pub proofs: Vec<Proof>,
     pub interrupted: bool,
 }
 
@@ -85,9 +87,48 @@ impl Answers {
         self.target(host).is_some() && self.first_not_up(host).is_none()
     }
 
-    fn first_not_up(&self, host: &HostName) -> Option<&Target> {
+    fn first_not_up<'a>(&'a self, host: &'a HostName) -> Option<&'a Target> {
+        self.ours(host).find(|target| target.health != "up")
+    }
+
+    /// The targets of clusterctl's own programs on the host.
+    fn ours<'a>(&'a self, host: &'a HostName) -> impl Iterator<Item = &'a Target> {
         let ours = |target: &&Target| OUR_JOBS.contains(&target.job.as_str()) && target.instance == host.as_str();
-        self.targets.iter().filter(ours).find(|target| target.health != "up")
+        self.targets.iter().filter(ours)
+    }
+
+    /// All that `server` said of the hosts, good and bad.
+    pub fn proofs(&self, server: &HostName, hosts: &[HostName]) -> Vec<Proof> {
+        let mut proofs = Vec::new();
+        for host in hosts {
+            let mut prove = |by, problem| proofs.push(Proof { host: host.clone(), by, problem });
+            prove(Witness::Consul, self.against(server, host));
+            let by = |job: &str| Witness::Prometheus { job: job.to_owned() };
+            if let Some(problem) = &self.prometheus_problem {
+                prove(by("node"), Some(format!("Prometheus on {server}: {problem}")));
+                continue;
+            }
+            if self.target(host).is_none() {
+                prove(by("node"), Some(format!("Prometheus on {server} says: no target yet")));
+            }
+            for target in self.ours(host) {
+                let says = || format!("Prometheus on {server} says: {}", not_up(target));
+                prove(by(&target.job), (target.health != "up").then(says));
+            }
+        }
+        proofs
+    }
+
+    /// What Consul says against the host.
+    fn against(&self, server: &HostName, host: &HostName) -> Option<String> {
+        if let Some(problem) = &self.consul_problem {
+            return Some(format!("Consul on {server}: {problem}"));
+        }
+        if self.leader.is_none() && host == server {
+            return Some("Consul has no leader".to_owned());
+        }
+        let state = self.member(host).map_or("not a member", |member| member.status.as_str());
+        (!self.is_alive(host)).then(|| format!("Consul on {server} says: {state}"))
     }
 
     fn missing(&self, server: &HostName, hosts: &[HostName]) -> Vec<String> {
@@ -106,18 +147,17 @@ impl Answers {
                 missing.push(format!("{host}: Consul on {server} says: {state}"));
             }
             if self.prometheus_problem.is_none() && !self.is_scraped(host) {
-                let state = match self.first_not_up(host) {
-                    None => "no target yet".to_owned(),
-                    Some(Target { job, health, last_error, .. }) if last_error.is_empty() => {
-                        format!("job {job} is {health}")
-                    }
-                    Some(Target { job, health, last_error, .. }) => format!("job {job} is {health}: {last_error}"),
-                };
+                let state = self.first_not_up(host).map_or_else(|| "no target yet".to_owned(), not_up);
                 missing.push(format!("{host}: Prometheus on {server} says: {state}"));
             }
         }
         missing
     }
+}
+
+fn not_up(Target { job, health, last_error, .. }: &Target) -> String {
+    let colon = if last_error.is_empty() { "" } else { ": " };
+    format!("job {job} is {health}{colon}{last_error}")
 }
 
 /// Asks every server until each of `hosts` is alive in Consul and `up` in Prometheus.
@@ -143,11 +183,12 @@ pub async fn verify(
             alive: hosts.iter().filter(|host| answers.is_alive(host)).count(),
             targets_up: up,
             targets: answers.targets.len(),
+            proofs: answers.proofs(&server.host.name, hosts),
         });
     }
     verified.ok_or_else(|| Unverified {
         missing: vec!["no server was reached, so nobody could be asked".to_owned()],
-        interrupted: false,
+        ..Unverified::default()
     })
 }
 
@@ -180,14 +221,15 @@ async fn until_good(
 ) -> Result<Answers, Unverified> {
     let name = &server.host.name;
     let Some(address) = server.address() else {
-        return Err(Unverified { missing: vec![format!("{name}: its address is not known")], interrupted: false });
+        return Err(Unverified { missing: vec![format!("{name}: its address is not known")], ..Unverified::default() });
     };
+    let mut proofs = Vec::new();
     loop {
         let answers = match ask(server.remote.as_ref(), address).await {
             Ok(answers) => answers,
             Err(error) => {
                 let interrupted = matches!(error, RemoteError::Cancelled { .. });
-                return Err(Unverified { missing: vec![super::failure::chain(&error)], interrupted });
+                return Err(Unverified { missing: vec![super::failure::chain(&error)], proofs, interrupted });
             }
         };
         progress.show(&answers, hosts, events);
@@ -195,8 +237,9 @@ async fn until_good(
         if missing.is_empty() {
             return Ok(answers);
         }
+        proofs = answers.proofs(name, hosts);
         if Instant::now() >= deadline {
-            return Err(Unverified { missing, interrupted: false });
+            return Err(Unverified { missing, proofs, interrupted: false });
         }
         tokio::time::sleep(INTERVAL).await;
     }

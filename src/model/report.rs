@@ -68,6 +68,9 @@ pub struct RunReport {
     /// Why they did not confirm all, though they were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unconfirmed: Option<Unconfirmed>,
+    /// Their last answers host by host, which only a summary for test reports has room for.
+    #[serde(skip)]
+    pub proofs: Vec<Proof>,
     /// Where to look, one line each.
     pub look: Vec<String>,
     pub seconds: Millis,
@@ -94,13 +97,32 @@ pub enum Unconfirmed {
 }
 
 /// What was asked of Consul and Prometheus themselves, and their answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
     /// `address:port` of Raft's leader.
     pub leader: String,
     pub alive: usize,
     pub targets_up: usize,
     pub targets: usize,
+    #[serde(skip)]
+    pub proofs: Vec<Proof>,
+}
+
+/// One thing that one of them said of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    pub host: HostName,
+    pub by: Witness,
+    /// Why it is not as it should be; `None`: it is.
+    pub problem: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Witness {
+    /// Is the host alive?
+    Consul,
+    /// Is the target of this job up?
+    Prometheus { job: String },
 }
 
 /// One target as Prometheus' `/api/v1/targets` has it.
@@ -168,6 +190,9 @@ pub struct StatusReport {
     pub hosts: Vec<HostStatus>,
     /// What is wrong with the cluster as a whole; empty when it is healthy.
     pub problems: Vec<String>,
+    /// What Consul and Prometheus said host by host; none where no server answered.
+    #[serde(skip)]
+    pub proofs: Vec<Proof>,
 }
 
 /// How one thing that `doctor` looked at is.

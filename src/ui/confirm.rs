@@ -23,6 +23,8 @@ pub enum Question<'a> {
 pub enum ConfirmError {
     #[error("this needs your consent, and there is no terminal to ask on: pass --yes to go ahead")]
     NoTerminal,
+    #[error("this needs your consent, and CI is set, so that nobody is asked: pass --yes to go ahead")]
+    Ci,
     #[error("cannot read your answer")]
     Read(#[source] io::Error),
 }
@@ -51,6 +53,9 @@ impl Ui {
     /// # Errors
     /// [`ConfirmError`] when nobody can be asked.
     pub fn confirm(&self, question: Question<'_>) -> Result<bool, ConfirmError> {
+        if self.parts().ci {
+            return Err(ConfirmError::Ci);
+        }
         if !self.parts().can_ask {
             return Err(ConfirmError::NoTerminal);
         }
@@ -110,6 +115,17 @@ mod tests {
         let Captured { ui, err, .. } = captured(|_| ());
         let error = ui.confirm(Question::YesNo { what: "Remove?" }).unwrap_err();
         assert!(error.to_string().contains("--yes"));
+        assert_eq!(err.text(), "");
+    }
+
+    #[test]
+    fn a_ci_server_is_not_asked_though_it_lends_a_terminal() {
+        let Captured { ui, err, .. } = captured(|parts| {
+            (parts.can_ask, parts.ci) = (true, true);
+            parts.input = std::sync::Mutex::new(Box::new("y\n".as_bytes()));
+        });
+        let error = ui.confirm(Question::YesNo { what: "Remove?" }).unwrap_err();
+        assert!(error.to_string().contains("CI is set") && error.to_string().contains("--yes"), "{error}");
         assert_eq!(err.text(), "");
     }
 }

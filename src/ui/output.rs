@@ -38,6 +38,7 @@ impl ColorWhen {
     /// `CLICOLOR_FORCE`, that over what the stream is.
     pub fn decide(self, env: &dyn Fn(&str) -> Option<OsString>, is_terminal: bool) -> bool {
         let set = |name| env(name).is_some_and(|v| !v.is_empty());
+        let is_terminal = is_terminal && !is_ci(env);
         let is = |name, value: &str| env(name).is_some_and(|v| v == value);
         match self {
             Self::Always => true,
@@ -47,6 +48,11 @@ impl ColorWhen {
             Self::Auto => is_terminal && !is("TERM", "dumb") && !is("CLICOLOR", "0"),
         }
     }
+}
+
+/// Does a CI server run this? They all set `CI`; nobody looks on then, whatever the streams are.
+pub fn is_ci(env: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    env("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
 }
 
 /// One of the two streams, as the process got it or as a test wants it.
@@ -99,6 +105,8 @@ pub struct Parts {
     pub input: Mutex<Box<dyn BufRead + Send>>,
     /// Standard input and standard error are terminals: questions can be asked.
     pub can_ask: bool,
+    /// A CI server runs this: nobody is there to ask, whatever the streams are.
+    pub ci: bool,
     /// Standard error is a terminal that moves its cursor: bars can be drawn.
     pub can_draw: bool,
     pub clock: Clock,
@@ -130,7 +138,8 @@ impl Ui {
             err: Stream::new(Box::new(err), color.decide(&env, err_is_tty), err_width),
             input: Mutex::new(Box::new(io::BufReader::new(io::stdin()))),
             can_ask: io::stdin().is_terminal() && err_is_tty,
-            can_draw: err_is_tty && env("TERM").is_some_and(|t| !t.is_empty() && t != "dumb"),
+            ci: is_ci(&env),
+            can_draw: err_is_tty && !is_ci(&env) && env("TERM").is_some_and(|t| !t.is_empty() && t != "dumb"),
             clock: progress::system_clock(),
             zone: TimeZone::system(),
         })
@@ -146,6 +155,11 @@ impl Ui {
 
     pub fn format(&self) -> Format {
         self.parts().format
+    }
+
+    /// A CI server runs this: nobody is there to ask.
+    pub fn is_ci(&self) -> bool {
+        self.parts().ci
     }
 
     /// How much standard output shows; commands set `all` and `verbose` from their flags.

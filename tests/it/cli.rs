@@ -38,7 +38,7 @@ fn an_unknown_verb() {
 #[test]
 fn no_time_at_all() {
     insta::assert_snapshot!(in_empty(&["status", "--connect-timeout", "0s"]));
-    assert!(in_empty(&["exec", "--timeout", "0ms", "--", "true"]).starts_with("exit 64"));
+    assert!(in_empty(&["exec", "--host-timeout", "0ms", "--", "true"]).starts_with("exit 64"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
+mod ci;
 mod cli;
 mod consul_template;
 mod e2e;

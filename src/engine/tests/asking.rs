@@ -46,6 +46,16 @@ async fn verified(with: FakeHost) -> Result<crate::model::report::Verified, veri
     verify::verify(&[&observed[0]], &[name("s"), name("a")], &limits(), &Events::silent()).await
 }
 
+/// Who said what of whom.
+fn proof(proof: &crate::model::report::Proof) -> String {
+    use crate::model::report::Witness;
+    let by = match &proof.by {
+        Witness::Consul => "Consul".to_owned(),
+        Witness::Prometheus { job } => format!("job {job}"),
+    };
+    format!("{} {by}: {}", proof.host, proof.problem.as_deref().unwrap_or("well"))
+}
+
 #[tokio::test]
 async fn verified_means_that_consul_and_prometheus_said_so() {
     let up = [("node", "s", "up"), ("node", "a", "up"), ("consul", "s", "up"), ("web", "a", "down")];
@@ -53,11 +63,18 @@ async fn verified_means_that_consul_and_prometheus_said_so() {
     // A service of the user's that is not deployed yet is counted and is no failure.
     assert_eq!((good.alive, good.targets_up, good.targets, good.leader.as_str()), (2, 3, 4, "10.0.0.1:8300"));
 
+    let said: Vec<String> = good.proofs.iter().map(proof).collect();
+    assert_eq!(
+        said,
+        ["s Consul: well", "s job consul: well", "s job node: well", "a Consul: well", "a job node: well"]
+    );
+
     let leaderless = verified(server("", MEMBERS, targets(&up))).await.unwrap_err();
     assert_eq!(leaderless.missing, ["s: Consul has no leader"]);
     let dead = r#"[{"Name":"s","Addr":"10.0.0.1","Status":1},{"Name":"a","Addr":"10.0.0.2","Status":4}]"#;
     let dead = verified(server("x", dead, targets(&up))).await.unwrap_err();
     assert_eq!(dead.missing, ["a: Consul on s says: failed"]);
+    assert_eq!(proof(&dead.proofs[3]), "a Consul: Consul on s says: failed");
     let down = [("node", "s", "up"), ("node", "a", "down"), ("prometheus", "s", "unknown")];
     let unscraped = verified(server("x", MEMBERS, targets(&down))).await.unwrap_err();
     assert_eq!(
@@ -67,8 +84,20 @@ async fn verified_means_that_consul_and_prometheus_said_so() {
             "a: Prometheus on s says: job node is down: no route"
         ]
     );
+    let said: Vec<String> = unscraped.proofs.iter().map(proof).collect();
+    assert_eq!(
+        said,
+        [
+            "s Consul: well",
+            "s job node: well",
+            "s job prometheus: Prometheus on s says: job prometheus is unknown: no route",
+            "a Consul: well",
+            "a job node: Prometheus on s says: job node is down: no route"
+        ]
+    );
     let unfound = verified(server("x", MEMBERS, targets(&up[..1]))).await.unwrap_err();
     assert_eq!(unfound.missing, ["a: Prometheus on s says: no target yet"]);
+    assert_eq!(proof(unfound.proofs.last().unwrap()), "a job node: Prometheus on s says: no target yet");
     let silent = verified(machine(self::good)).await.unwrap_err();
     assert!(silent.missing.iter().any(|line| line.starts_with("s: Consul: ")), "{silent:?}");
     let garbage = verified(server("x", "<html>", targets(&up))).await.unwrap_err();
@@ -94,7 +123,7 @@ async fn asking_ends_with_an_interruption_and_nobody_has_failed() {
 
     let missing = vec!["a: Consul on s says: failed".to_owned()];
     let mut in_vain = outcomes();
-    verify::not_confirmed(&mut in_vain, &verify::Unverified { missing, interrupted: false }, Unconfirmed::InVain);
+    verify::not_confirmed(&mut in_vain, &verify::Unverified { missing, ..Default::default() }, Unconfirmed::InVain);
     assert_eq!(in_vain[0].result, HostResult::Unchanged);
     assert_eq!(failure(&in_vain[1].result), ("verify", "Consul on s says: failed"));
 }

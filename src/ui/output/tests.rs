@@ -56,6 +56,7 @@ pub fn captured(change: impl FnOnce(&mut Parts)) -> Captured {
         err: Stream::new(Box::new(err.clone()), false, None),
         input: Mutex::new(Box::new(io::empty())),
         can_ask: false,
+        ci: false,
         can_draw: false,
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
         zone: TimeZone::UTC,
@@ -84,6 +85,11 @@ fn colours_follow_the_option_then_the_environment_then_the_stream() {
     assert!(decide(Auto, &[("CLICOLOR_FORCE", "1")], false));
     assert!(!decide(Auto, &[("CLICOLOR_FORCE", "0")], false));
     assert!(!decide(Auto, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false));
+    for (ci, wanted) in [("true", false), ("1", false), ("false", true), ("0", true), ("", true)] {
+        assert_eq!(decide(Auto, &[("TERM", "xterm"), ("CI", ci)], true), wanted, "CI={ci}");
+    }
+    assert!(decide(Always, &[("CI", "true")], true), "asked for");
+    assert!(decide(Auto, &[("CI", "true"), ("CLICOLOR_FORCE", "1")], false), "asked for");
     assert!(decide(Always, &[("NO_COLOR", "1"), ("TERM", "dumb")], false));
     assert!(!decide(Never, &[("CLICOLOR_FORCE", "1")], true));
 }

@@ -4,6 +4,7 @@
 mod doctor;
 mod exec;
 mod image;
+pub mod junit;
 mod listing;
 mod plan;
 mod run;
@@ -54,6 +55,11 @@ pub trait Document {
     /// What is said on standard error beside the text, so that the text stays data.
     fn beside(&self, _view: &View) -> Option<String> {
         None
+    }
+
+    /// What a test report has of it.
+    fn cases(&self) -> Vec<junit::Case> {
+        Vec::new()
     }
 }
 

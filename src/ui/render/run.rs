@@ -13,6 +13,10 @@ impl Document for RunReport {
         envelope("run", self)
     }
 
+    fn cases(&self) -> Vec<super::junit::Case> {
+        super::junit::of_run(self)
+    }
+
     fn text(&self, view: &View) -> String {
         let head = paint(BOLD, &format!("cluster {}", self.cluster));
         let mut out = format!("{head}: {} in {}\n", count(self.hosts.len(), "host"), duration(self.seconds));
@@ -127,7 +131,8 @@ mod tests {
     fn all_is_well() {
         let mut report = run();
         report.hosts.truncate(2);
-        report.verified = Some(Verified { leader: "10.0.0.2:8300".into(), alive: 2, targets_up: 2, targets: 2 });
+        report.verified =
+            Some(Verified { leader: "10.0.0.2:8300".into(), alive: 2, targets_up: 2, targets: 2, proofs: vec![] });
         insta::assert_snapshot!(text(&report, &view()), @"
         cluster dev: 2 hosts in 14.2 s
 
@@ -172,7 +177,7 @@ mod tests {
     fn a_target_is_missing() {
         let mut report = run();
         report.hosts.truncate(1);
-        let verified = Verified { leader: String::new(), alive: 1, targets_up: 1, targets: 2 };
+        let verified = Verified { alive: 1, targets_up: 1, targets: 2, ..Verified::default() };
         report.verified = Some(verified.clone());
         assert!(text(&report, &view()).ends_with("\n1 of 1 host alive in Consul, 1 of 2 targets up in Prometheus\n"));
         report.verified = Some(Verified { alive: 4, targets_up: 2, ..verified });

@@ -70,6 +70,7 @@ pub fn status(hosts: usize) -> StatusReport {
         leader: Some("10.77.0.1:8300".into()),
         hosts: (1..=hosts).map(host_status).collect(),
         problems: vec![],
+        proofs: vec![],
     }
 }
 
@@ -114,6 +115,7 @@ pub fn run() -> RunReport {
         ],
         verified: None,
         unconfirmed: None,
+        proofs: vec![],
         look: vec!["Prometheus  http://10.77.0.1:9090".into(), "log in      ssh root@10.77.0.1".into()],
         seconds: Millis(14_260),
     }

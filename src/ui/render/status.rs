@@ -13,6 +13,10 @@ impl Document for StatusReport {
         envelope("status", self)
     }
 
+    fn cases(&self) -> Vec<super::junit::Case> {
+        super::junit::of_status(self)
+    }
+
     fn text(&self, view: &View) -> String {
         let mut out = head(self);
         let (rows, left) = select(&self.hosts, view.all, "host", is_well);
