@@ -109,6 +109,7 @@ impl fmt::Display for Refused {
 pub fn without_spec(cluster: ClusterName, preset: Preset) -> Spec {
     let mut spec = Spec::ec2(cluster);
     spec.preset = preset;
+    spec.join = Join::LeaderTag;
     spec.versions = preset.versions();
     spec.prometheus.discovery = Discovery::of(preset);
     spec
@@ -126,7 +127,11 @@ pub fn spec_with(mut spec: Spec, wishes: &Wishes) -> Result<(Spec, Vec<IpAddr>),
         spec.prometheus.discovery = discovery;
     }
     let servers = servers(&spec, &wishes.join)?;
-    spec.join = if servers.is_empty() { Join::Tag } else { Join::Addresses };
+    spec.join = match (&spec.provider, spec.join) {
+        _ if !servers.is_empty() => Join::Addresses,
+        (ProviderSpec::Ec2(_), Join::Addresses | Join::Tag) => Join::Tag,
+        _ => Join::LeaderTag,
+    };
     if let ProviderSpec::Sandbox { servers, nodes } = spec.provider {
         // An image that finds its servers by their tag is one of EC2's.
         spec.provider = ProviderSpec::Ec2(Box::new(Ec2Spec { servers, nodes, ..Ec2Spec::default() }));

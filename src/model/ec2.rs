@@ -129,6 +129,9 @@ pub mod tag {
     pub const GENERATION: &str = "clusterctl:generation";
     /// The article's: the instance that the others join. Read in any letter case, key and value.
     pub const LEADER: &str = "consul-leader";
+    /// On the same instance, with the cluster's name as its value: Consul compares one key with one value, so that
+    /// a tag that says only "leader" would lead the agents of every cluster in the account.
+    pub const LEADS: &str = "clusterctl:leader";
     pub const NAME: &str = "Name";
     /// Who can log in, as far as the image's name tells.
     pub const USER: &str = "clusterctl:user";

@@ -213,8 +213,11 @@ impl PrometheusSpec {
 pub enum Join {
     /// Their addresses stand in its configuration.
     Addresses,
-    /// It looks for the instance tagged `consul-leader` whenever it starts: Consul itself where it can, else a script.
+    /// It looks for the cluster's leader by its tags whenever it starts: Consul itself where it can, else a script.
     Tag,
+    /// The same with the tag `consul-leader` alone, which says nothing of a cluster: for an image that is made without
+    /// a spec, whose cluster need not be clusterctl's.
+    LeaderTag,
 }
 
 /// Who is told of alerts.

@@ -13,7 +13,7 @@
 set -uf
 
 tag_key={{ tag_key | sh }}
-# In any letter case; empty for any value.
+# In any letter case; empty for any value. Where it is true, 1 and yes mean the same.
 tag_value={{ tag_value | sh }}
 # Empty to ask the instance's metadata.
 region={{ region | sh }}
@@ -94,14 +94,16 @@ addresses() {
             return text ~ /^[0-9.]+$/ && split(text, part, ".") == 4 && octet(part[1]) && octet(part[2]) &&
                 octet(part[3]) && octet(part[4]) && part[1] > 0 && part[1] < 224
         }
+        function fits(text) {
+            return value == "\"\"" || text == value || (value == "\"true\"" && text ~ /^" *(true|1|yes) *"$/)
+        }
         BEGIN { value = tolower(ENVIRON["wanted"]); cluster = ENVIRON["ours"] }
         { sub(/^ +/, ""); sub(/, *$/, "") }
         $0 == "[" { fields = 0; next }
         $0 == "]" {
             # EC2 takes * and ? in a filter for any text: a tag that is not quite ours is none here.
             if (fields == 3 && address(field[1]) && field[2] != "null" &&
-                (value == "\"\"" || tolower(field[2]) == value) &&
-                (field[3] == "null" || field[3] == cluster)) print field[1]
+                fits(tolower(field[2])) && (field[3] == "null" || field[3] == cluster)) print field[1]
             fields = 0
             next
         }

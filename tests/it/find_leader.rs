@@ -177,10 +177,17 @@ fn who_counts_as_a_leader() {
     let finds = |asked: &Asked, addresses: &[&String]| {
         machines.iter().for_each(|machine| machine.finds(asked, addresses));
     };
-    for value in ["true", "True", "TRUE"] {
+    for value in ["true", "True", "TRUE", "yes", "Yes", "1", " true "] {
         tag(&moto, &first, "consul-leader", value);
         finds(&Asked::default(), &[&one[0]]);
     }
+    // Only where the value that is asked for is true do other words mean the same.
+    for (value, asked) in [("yes", "1"), ("no", "true"), ("11", "true"), ("true", "yes")] {
+        tag(&moto, &first, "consul-leader", value);
+        let asked = Asked { value: asked, ..Asked::default() };
+        machines.iter().for_each(|machine| machine.complains(&asked, &["consul-leader"]));
+    }
+    tag(&moto, &first, "consul-leader", "True");
     finds(&Asked { value: "TRUE", ..Asked::default() }, &[&one[0]]);
     // Any value; and one that says nothing of a cluster counts as well.
     let mut both = [&one[0], &two[0]];

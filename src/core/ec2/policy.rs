@@ -25,7 +25,7 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("ec2", "CreateTags", "tags what is made, and instances that join"),
     ("ec2", "DeleteKeyPair", "takes the imported key pair away again"),
     ("ec2", "DeleteSecurityGroup", "takes the groups away again"),
-    ("ec2", "DeleteTags", "lets go of an instance that joined"),
+    ("ec2", "DeleteTags", "lets go of an instance that joined, and of one that leads no more"),
     ("ec2", "DescribeImages", "finds the AMI and its architecture"),
     ("ec2", "DescribeInstanceTypes", "learns an instance type's architecture"),
     ("ec2", "DescribeInstances", "finds the hosts and the leader"),

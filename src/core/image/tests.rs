@@ -60,9 +60,30 @@ fn without_addresses_servers_are_found_by_tag() {
         let renderer = Renderer::new(&BTreeMap::new()).unwrap();
         let images = images(&renderer, &spec, &[Role::Server, Role::Node], &Init::Systemd, &servers).unwrap();
         let node = text(&images[1], "/etc/consul.d/consul.json");
-        assert!(node.contains("provider=aws tag_key=consul-leader tag_value=True region=eu-west-1"), "{node}");
+        let node: serde_json::Value = serde_json::from_str(node).unwrap();
+        let found = ["True", "true", "TRUE"].map(|value| {
+            format!("provider=aws tag_key=consul-leader tag_value={value} region=eu-west-1 addr_type=private_v4")
+        });
+        assert_eq!(node["retry_join"], serde_json::json!(found));
         // Its only server has nobody to look for.
         assert!(!text(&images[0], "/etc/consul.d/consul.json").contains("retry_join"));
+    }
+}
+
+/// Another cluster of the account has a leader too.
+#[test]
+fn with_a_spec_of_ec2_only_the_clusters_own_leader_is_found() {
+    for join in ["", "join = \"tag\"\n"] {
+        let written = format!(
+            "[cluster]\nname = \"shop\"\nprovider = \"ec2\"\n{join}[ec2]\nssh_from = [\"10.0.0.1\"]\n\
+             region = \"eu-west-1\"\n"
+        );
+        let (spec, servers) = spec_with(specfile::parse(&written, "cluster.toml").unwrap(), &wishes()).unwrap();
+        let renderer = Renderer::new(&BTreeMap::new()).unwrap();
+        let images = images(&renderer, &spec, &[Role::Node], &Init::Systemd, &servers).unwrap();
+        let node: serde_json::Value = serde_json::from_str(text(&images[0], "/etc/consul.d/consul.json")).unwrap();
+        let found = "provider=aws tag_key=clusterctl:leader tag_value=shop region=eu-west-1 addr_type=private_v4";
+        assert_eq!(node["retry_join"], serde_json::json!([found]));
     }
 }
 

@@ -8,7 +8,7 @@ use super::context::{Values, node_exporter_service, runs_on, servers_expected, s
 use super::place::{config, dir, path, plain_file, program_path, script_path, unit, user};
 use super::{Making, RenderError, Unit};
 use crate::core::dialect::Capability;
-use crate::model::ec2::tag::LEADER;
+use crate::model::ec2::tag::{LEADER, LEADS};
 use crate::model::file::{Check, Reaction, Word};
 use crate::model::spec::{Join, ProviderSpec};
 use crate::model::version::Program;
@@ -76,10 +76,14 @@ impl Making<'_> {
         if !self.dialect.has(Capability::RetryJoinAws) {
             return Joining { retry_join: Vec::new(), by_script: true };
         }
-        // EC2 compares values letter by letter, and people write True as they like.
         let region = self.region().map(|region| format!(" region={region}")).unwrap_or_default();
-        let find = |value| format!("provider=aws tag_key={LEADER} tag_value={value}{region} addr_type=private_v4");
-        Joining { retry_join: ["True", "true"].map(find).to_vec(), by_script: false }
+        let find = |key, value| format!("provider=aws tag_key={key} tag_value={value}{region} addr_type=private_v4");
+        let retry_join = match self.spec.join {
+            // EC2 compares values letter by letter, and people write True as they like.
+            Join::LeaderTag => ["True", "true", "TRUE"].map(|value| find(LEADER, value)).to_vec(),
+            Join::Tag | Join::Addresses => vec![find(LEADS, self.spec.cluster.as_str())],
+        };
+        Joining { retry_join, by_script: false }
     }
 
     fn region(&self) -> Option<&str> {

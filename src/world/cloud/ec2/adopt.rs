@@ -6,7 +6,7 @@ use aws_sdk_ec2::types as sdk;
 use super::client::refused;
 use super::instance::Instance;
 use super::{Ec2, filter};
-use crate::core::ec2::images;
+use crate::core::ec2::{discover, images};
 use crate::model::ec2::tag;
 use crate::model::event::{Doing, Events};
 use crate::model::host::{Host, HostId, Role};
@@ -48,7 +48,7 @@ impl Ec2 {
         };
         // First, since the operator's policy lets only instances of the cluster be changed.
         if !instance.tags.contains_key(tag::CLUSTER) {
-            self.tag_joined(&instance.id, name.as_str()).await?;
+            self.tag_joined(&instance, name.as_str()).await?;
         }
         let ground = self.ground().await?;
         let [all, _] = self.group_names();
@@ -100,14 +100,18 @@ impl Ec2 {
         added.map(drop).map_err(|error| refused("ec2:ModifyInstanceAttribute", error))
     }
 
-    async fn tag_joined(&self, id: &str, name: &str) -> Result<(), CloudError> {
-        let tags = [
+    async fn tag_joined(&self, instance: &Instance, name: &str) -> Result<(), CloudError> {
+        let mut tags = vec![
             (tag::CLUSTER, self.cluster.as_str()),
             (tag::ROLE, Role::Node.as_str()),
             (tag::HOST, name),
             (tag::ORIGIN, tag::JOINED),
         ];
-        self.tag(id, &tags).await
+        // Whom its owner made a leader leads this cluster from now on.
+        if discover::leads(&instance.tags) {
+            tags.push((tag::LEADS, self.cluster.as_str()));
+        }
+        self.tag(&instance.id, &tags).await
     }
 
     pub(super) async fn tag(&self, id: &str, tags: &[(&str, &str)]) -> Result<(), CloudError> {

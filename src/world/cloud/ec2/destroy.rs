@@ -144,7 +144,7 @@ impl Ec2 {
             let call = clients.ec2.modify_instance_attribute().instance_id(&instance.id).set_groups(Some(others));
             call.send().await.map_err(|error| refused("ec2:ModifyInstanceAttribute", error))?;
         }
-        let ours = [tag::CLUSTER, tag::ROLE, tag::HOST, tag::ORIGIN, tag::HOST_KEY];
+        let ours = [tag::CLUSTER, tag::ROLE, tag::HOST, tag::ORIGIN, tag::HOST_KEY, tag::LEADS];
         let tags = ours.iter().map(|key| sdk::Tag::builder().key(*key).build()).collect();
         let call = clients.ec2.delete_tags().resources(&instance.id).set_tags(Some(tags));
         call.send().await.map_err(|error| refused("ec2:DeleteTags", error))?;

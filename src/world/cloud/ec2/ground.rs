@@ -8,10 +8,10 @@ use super::identity::{Identity, Part};
 use super::image::ImageFacts;
 use super::instance::Instance;
 use super::keypair::KeyPair;
-use super::launch::ordinal;
+use super::leader::{self, LeaderTag};
 use super::network::{Groups, Subnet};
-use crate::core::ec2::{discover, ports};
-use crate::model::ec2::{Ingress, InstanceProfile, Peer, tag};
+use crate::core::ec2::ports;
+use crate::model::ec2::{Ingress, InstanceProfile, Peer};
 use crate::model::event::{Doing, Events};
 use crate::model::host::Role;
 use crate::model::plan::{Reason, ResourceStep};
@@ -28,8 +28,6 @@ pub struct Ground {
     pub key_pair: Option<KeyPair>,
     /// `None`: the spec names another profile, or none.
     pub identity: Option<Identity>,
-    /// The first server, where it runs without the leader's tag and no other server has it.
-    pub untagged: Option<Instance>,
     /// The cluster's, but for those that are gone.
     pub instances: Vec<Instance>,
 }
@@ -48,7 +46,7 @@ enum Step {
     },
     ImportKey,
     Identity(Part),
-    TagLeader(Instance),
+    Leader(LeaderTag),
     /// Somebody took one of the cluster's groups from the instance.
     GiveGroups {
         instance: Instance,
@@ -93,10 +91,8 @@ impl Ec2 {
         let (network, key_pair, identity, instances) =
             tokio::join!(network, self.key_pair(), identity, self.instances());
         let (subnets, groups) = network?;
-        let instances = instances?;
-        let untagged = untagged(&instances);
-        let instances = instances.into_iter().filter(|instance| instance.state.exists()).collect();
-        Ok(Ground { subnets, groups, key_pair: key_pair?, identity: identity?, untagged, instances })
+        let instances = instances?.into_iter().filter(|instance| instance.state.exists()).collect();
+        Ok(Ground { subnets, groups, key_pair: key_pair?, identity: identity?, instances })
     }
 
     fn steps(&self, ground: &Ground) -> Result<Vec<Step>, CloudError> {
@@ -139,7 +135,7 @@ impl Ec2 {
         }
         let parts = ground.identity.as_ref().map(Identity::missing).unwrap_or_default();
         steps.extend(parts.into_iter().map(Step::Identity));
-        steps.extend(ground.untagged.clone().map(Step::TagLeader));
+        steps.extend(leader::mends(&ground.instances, &self.cluster).into_iter().map(Step::Leader));
         steps.extend(ground.instances.iter().filter_map(|instance| {
             let groups = self.lacking(instance, ground);
             (!groups.is_empty()).then(|| Step::GiveGroups { instance: instance.clone(), groups })
@@ -204,9 +200,7 @@ impl Ec2 {
             Step::Identity(Part::Attachment) => {
                 (format!("put the role into the instance profile {identity}"), "it is not in it".to_owned())
             }
-            Step::TagLeader(server) => {
-                (format!("tag {} {}=True", server.id, tag::LEADER), "nobody of the cluster has the tag".to_owned())
-            }
+            Step::Leader(mend) => self.leader_tag_shown(mend),
             Step::GiveGroups { instance, groups } => (
                 format!("give {} the security group {}", instance.called(), groups.join(" and ")),
                 "the host has it no longer".to_owned(),
@@ -273,7 +267,7 @@ impl Ec2 {
             },
             Step::ImportKey => self.import_key_pair().await,
             Step::Identity(part) => self.make_identity(*part).await,
-            Step::TagLeader(server) => self.tag(&server.id, &[(tag::LEADER, "True")]).await,
+            Step::Leader(mend) => self.mend_leader_tag(mend).await,
             Step::GiveGroups { instance, groups } => {
                 let ids = groups.iter().filter_map(|name| ground.groups.get(name)).map(|group| group.id.clone());
                 self.add_groups(instance, ids.collect()).await
@@ -307,7 +301,7 @@ impl Ec2 {
             profile: self.profile_name().await?,
             image,
             server_image,
-            led: has_leader(&ground.instances),
+            led: leader::exists(&ground.instances),
         })
     }
 
@@ -330,21 +324,6 @@ impl Ec2 {
             ),
         })
     }
-}
-
-/// The server that `launch` gives the leader's tag to, if it has lost it and nobody else has it: whom somebody tagged
-/// by hand, a node too, leads, and a second one would be one too many.
-fn untagged(instances: &[Instance]) -> Option<Instance> {
-    if has_leader(instances) {
-        return None;
-    }
-    let mut servers = instances.iter().filter(|i| i.state.exists() && i.role().is_server());
-    servers.rfind(|server| server.host_name().is_some_and(|name| ordinal(&name) == 1)).cloned()
-}
-
-/// Does one that exists carry the leader's tag?
-fn has_leader(instances: &[Instance]) -> bool {
-    instances.iter().any(|instance| instance.state.exists() && discover::leads(&instance.tags))
 }
 
 /// The rule as people know its groups.

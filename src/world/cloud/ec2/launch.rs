@@ -226,7 +226,7 @@ impl Ec2 {
         ];
         // One leader, however many servers: two would be none that anybody could name.
         if launch.role.is_server() && ordinal == 1 && !led {
-            tags.push((tag::LEADER, "True"));
+            tags.extend(self.leaders_tags());
         }
         self.made_tags(sdk::ResourceType::Instance, tags)
     }

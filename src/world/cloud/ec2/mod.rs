@@ -14,6 +14,7 @@ mod image;
 mod instance;
 mod keypair;
 mod launch;
+mod leader;
 mod network;
 mod wait;
 

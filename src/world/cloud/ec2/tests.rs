@@ -157,6 +157,7 @@ async fn a_launch_is_one_call_with_its_token_and_tags() {
         (tag::ROLE, "server"),
         (tag::ORIGIN, "launched"),
         (tag::LEADER, "True"),
+        (tag::LEADS, "shop"),
         (tag::GENERATION, "1"),
         (tag::USER, "admin"),
     ] {
@@ -183,7 +184,8 @@ async fn a_node_follows_its_ordinal_and_never_leads() {
     assert_eq!(get("NetworkInterface.1.SecurityGroupId.2"), None);
     assert_eq!(get("IamInstanceProfile.Name"), None);
     assert_eq!(get("InstanceMarketOptions.MarketType"), Some("spot"));
-    assert!(!tags_of(&calls[0], "instance").contains_key(tag::LEADER));
+    let tags = tags_of(&calls[0], "instance");
+    assert!(!tags.contains_key(tag::LEADER) && !tags.contains_key(tag::LEADS), "{tags:?}");
 }
 
 #[tokio::test]
@@ -191,7 +193,8 @@ async fn where_somebody_leads_a_new_first_server_does_not() {
     let (cloud, replay) = ec2(|_| (), &[made()]);
     let footing = Footing { led: true, ..footing() };
     cloud.run(&launch("shop-server-1", Role::Server), &[], &footing).await.unwrap();
-    assert!(!tags_of(&asked(&replay)[0], "instance").contains_key(tag::LEADER));
+    let tags = tags_of(&asked(&replay)[0], "instance");
+    assert!(!tags.contains_key(tag::LEADER) && !tags.contains_key(tag::LEADS), "{tags:?}");
 }
 
 #[tokio::test]
