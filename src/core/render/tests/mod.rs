@@ -184,9 +184,9 @@ fn the_reference_names_every_template_and_every_value() {
     let (raw, tag) = (regex(r"(?s)\{% raw %\}.*?\{% endraw %\}"), regex(r"(?s)\{[{%]-?(.*?)-?[%}]\}"));
     let (string, word) = (regex("\"[^\"]*\"|'[^']*'"), regex(r"([.|]\s*)?\b([a-z_]+)\b(=)?"));
     let tera =
-        "if elif else endif for endfor in set and or not is loop split join concat with";
+        "if elif else endif for endfor in set and or not is loop split join concat with import as macro endmacro";
     // What templates make themselves.
-    let own = "label arg word url address port groups lines line nl";
+    let own = "label arg word url address port groups job log kept become command wait";
     for (name, text) in EMBEDDED {
         assert!(reference.contains(&format!("`{name}`")), "{name}");
         for found in tag.captures_iter(&raw.replace_all(text, "")) {
