@@ -52,7 +52,6 @@ pub enum Capability {
     LogToStderrFlag,
     NodeExporterDoubleDashes,
     AlertmanagerV1,
-    UpstartManual,
     UpstartKillSignal,
     UpstartConsoleLog,
     UpstartSetuid,
@@ -90,7 +89,7 @@ const fn v(major: u16, minor: u16, patch: u16) -> Bound {
 }
 
 /// By program, then by version.
-pub(super) const TABLE: [Row; 48] = [
+pub(super) const TABLE: [Row; 47] = [
     row(C::TcpChecks, Consul, v(0, 6, 0), None, "checks with `tcp`", "Consul CHANGELOG 0.6.0"),
     row(C::BuiltInUi, Consul, v(0, 6, 1), None, "`ui`: the page is part of the program", "Consul CHANGELOG 0.6.1"),
     row(
@@ -372,7 +371,6 @@ pub(super) const TABLE: [Row; 48] = [
         "the first version of its API, for Prometheus before 2.11.0",
         "Alertmanager CHANGELOG 0.27.0",
     ),
-    upstart(C::UpstartManual, [0, 6, 7], "`manual`"),
     upstart(C::UpstartKillSignal, [1, 3, 0], "`kill signal`"),
     upstart(
         C::UpstartConsoleLog,

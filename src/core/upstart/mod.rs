@@ -75,22 +75,6 @@ impl Job {
     }
 }
 
-/// What a job file for this version may use, by the names that our templates ask for.
-pub fn features(version: &Version) -> [(&'static str, bool); 5] {
-    let has = |words: &[&str]| STANZAS.iter().any(|stanza| stanza.words == words && is_in(stanza, version));
-    [
-        ("upstart_manual", has(&["manual"])),
-        ("upstart_kill_signal", has(&["kill", "signal"])),
-        ("upstart_setuid", has(&["setuid"]) && has(&["setgid"])),
-        ("upstart_console_log", has(&["console", "log"])),
-        ("upstart_reload_signal", has(&["reload", "signal"])),
-    ]
-}
-
-fn is_in(stanza: &Stanza, version: &Version) -> bool {
-    stanza.since.as_ref().is_none_or(|since| version >= since)
-}
-
 /// Reads a job file for this version of Upstart.
 ///
 /// # Errors

@@ -1,23 +1,25 @@
 //! The real installer and our jobs on a real host that boots with Upstart, with real programs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use clusterctl::core::install::{self, InstallerLine, bundle, facts_command, parse_facts, parse_line};
+use clusterctl::core::dialect::OLDEST_UPSTART;
+use clusterctl::core::install::{InstallerLine, bundle, facts_command, parse_facts, parse_line};
 use clusterctl::core::plan::{host_plan, query};
-use clusterctl::core::upstart::{self, OLDEST};
+use clusterctl::core::render::{Peer, Renderer, Subject, absent};
+use clusterctl::model::artifact::Artifact;
 use clusterctl::model::facts::{Facts, UnitFact};
-use clusterctl::model::file::{FileSource, HostPath, ManagedDir, ManagedFile, Reaction, SystemUser, UnitName, Wanted};
+use clusterctl::model::file::{FileSource, HostPath, ManagedFile, Reaction, UnitName, Wanted};
 use clusterctl::model::host::Role;
 use clusterctl::model::init::Init;
 use clusterctl::model::name::{ClusterName, HostName};
 use clusterctl::model::plan::HostPlan;
-use clusterctl::model::spec::Spec;
+use clusterctl::model::spec::{AlertmanagerSpec, Discovery, Spec};
 use clusterctl::model::version::Program;
 use clusterctl::world::remote::{Command, Remote, Unwatched, Watch};
 use semver::Version;
-use tera::{Context, Tera, Value};
 
 mod host;
 
@@ -25,31 +27,27 @@ use host::Machine;
 
 const XENIAL: Version = Version::new(1, 13, 2);
 
-const JOBS: [(&str, &str); 5] = [
-    ("consul", include_str!("../../../templates/upstart/consul.conf")),
-    ("node_exporter", include_str!("../../../templates/upstart/node_exporter.conf")),
-    ("prometheus", include_str!("../../../templates/upstart/prometheus.conf")),
-    ("consul-template", include_str!("../../../templates/upstart/consul-template.conf")),
-    ("alertmanager", include_str!("../../../templates/upstart/alertmanager.conf")),
-];
+/// All that is wanted of a server, as it is rendered for this version of Upstart.
+fn rendered(spec: &Spec, version: &Version, address: IpAddr, artifacts: &BTreeMap<Program, Artifact>) -> Wanted {
+    let name = HostName::new("old-1").unwrap();
+    let init = Init::Upstart(version.clone());
+    let host = Peer { name, role: Role::Server, address };
+    let subject = Subject::of(&host, std::slice::from_ref(&host), init);
+    Renderer::new(&BTreeMap::new()).unwrap().wanted(spec, &subject, artifacts).unwrap()
+}
 
-fn job(name: &str, version: &Version, program: &str, user: &str, args: &[String]) -> String {
-    let mut tera = Tera::default();
-    tera.autoescape_on(Vec::new());
-    tera.register_filter("sh", |value: &Value, _: &_| Ok(Value::String(install::quote(value.as_str().unwrap()))));
-    tera.add_raw_templates(JOBS).unwrap();
-    let mut context = Context::new();
-    context.insert("cluster", "old");
-    context.insert("role", "server");
-    context.insert("program", program);
-    context.insert("user", user);
-    context.insert("args", args);
-    context.insert("stop_signal", "INT");
-    context.insert("candidate", "/etc/prometheus/prometheus.yml.candidate");
-    context.insert("can", &BTreeMap::from(upstart::features(version)));
-    let text = tera.render(name, &context).unwrap();
-    upstart::check(&text, version).unwrap_or_else(|mistakes| panic!("{mistakes:?}\n{text}"));
-    text
+fn spec() -> Spec {
+    Spec::sandbox(ClusterName::new("old").unwrap())
+}
+
+/// The text of a job among what is wanted.
+fn job<'a>(wanted: &'a mut Wanted, name: &str) -> &'a mut String {
+    let at = format!("/etc/init/{name}.conf");
+    let file = wanted.files.iter_mut().find(|file| file.path.as_str() == at);
+    match &mut file.unwrap_or_else(|| panic!("no {at}")).source {
+        FileSource::Text(text) => text,
+        FileSource::Executable(_) => panic!("{at} is an executable"),
+    }
 }
 
 fn path(text: &str) -> HostPath {
@@ -73,25 +71,6 @@ fn file(at: &str, text: &str, group: &str, unit_name: &str, reaction: Reaction) 
     }
 }
 
-/// A service: its user, its program from the cache, its job.
-fn service(wanted: &mut Wanted, program: Program, args: &[String]) {
-    let name = program.as_str();
-    let artifact =
-        crate::programs::artifacts(&Spec::sandbox(ClusterName::new("old").unwrap())).remove(&program).unwrap();
-    let executable = artifact.executables.into_iter().find(|executable| executable.name == name).unwrap();
-    let at = format!("/usr/local/bin/{name}");
-    let binary = ManagedFile {
-        mode: 0o755,
-        source: FileSource::Executable(executable),
-        ..file(&at, "", "root", name, Reaction::Restart)
-    };
-    let text = job(name, &XENIAL, &at, name, args);
-    wanted.users.push(SystemUser { name: name.to_owned(), home: path("/nonexistent") });
-    wanted.files.push(binary);
-    wanted.files.push(file(&format!("/etc/init/{name}.conf"), &text, "root", name, Reaction::Restart));
-    wanted.units.push(unit(name));
-}
-
 struct Site {
     remote: Arc<dyn Remote>,
     machine: Machine,
@@ -113,39 +92,13 @@ impl Site {
         Self { remote: machine.connect().await, machine }
     }
 
-    fn wanted(&self, consul: &[&str], node_exporter: Option<&[&str]>) -> Wanted {
-        let address = self.machine.address();
-        let mut wanted = Wanted::default();
-        let dir = |at: &str, owner: &str| ManagedDir {
-            path: path(at),
-            mode: 0o750,
-            owner: owner.to_owned(),
-            group: "consul".to_owned(),
-        };
-        wanted.dirs = vec![dir("/etc/consul.d", "root"), dir("/var/lib/consul", "consul")];
-        let mut args: Vec<String> = ["agent", "-server", "-bootstrap-expect=1", "-config-dir=/etc/consul.d"]
-            .into_iter()
-            .chain(consul.iter().copied())
-            .map(ToOwned::to_owned)
-            .collect();
-        args.extend([format!("-bind={address}"), "-data-dir=/var/lib/consul".to_owned()]);
-        service(&mut wanted, Program::Consul, &args);
-        let settings = "{ \"disable_update_check\": true, \"performance\": { \"raft_multiplier\": 1 } }\n";
-        wanted.files.push(file("/etc/consul.d/consul.json", settings, "consul", "consul", Reaction::Restart));
-        let owned = |at: &str, owner: &str| ManagedDir { group: owner.to_owned(), ..dir(at, owner) };
-        wanted.dirs.extend([owned("/etc/prometheus", "prometheus"), owned("/var/lib/prometheus", "prometheus")]);
-        let args = ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus"];
-        let listen = format!("--web.listen-address={address}:9090");
-        let args: Vec<String> = args.into_iter().map(ToOwned::to_owned).chain([listen]).collect();
-        service(&mut wanted, Program::Prometheus, &args);
-        let yaml = "scrape_configs: []\n";
-        wanted.files.push(file("/etc/prometheus/prometheus.yml", yaml, "prometheus", "prometheus", Reaction::Reload));
-        if let Some(more) = node_exporter {
-            let more = more.iter().map(|word| (*word).to_owned());
-            let args: Vec<String> =
-                std::iter::once(format!("--web.listen-address={address}:9100")).chain(more).collect();
-            service(&mut wanted, Program::NodeExporter, &args);
-        }
+    /// A whole server; node_exporter with these arguments in front of its own.
+    fn wanted(&self, node_exporter: &str) -> Wanted {
+        let mut wanted = rendered(&spec(), &XENIAL, self.machine.address(), &crate::programs::artifacts(&spec()));
+        let job = job(&mut wanted, "node_exporter");
+        let program = "exec /usr/local/bin/node_exporter";
+        assert!(job.contains(program), "{job}");
+        *job = job.replace(program, &format!("{program} {node_exporter}"));
         wanted
     }
 
@@ -231,7 +184,7 @@ impl Site {
 #[tokio::test]
 async fn a_host_with_upstart_is_installed_changed_and_taken_back() {
     let mut site = Site::boot().await;
-    let wanted = site.wanted(&[], Some(&[]));
+    let wanted = site.wanted("");
     let facts = site.facts(&wanted).await;
     assert_eq!((&facts.init, facts.os_version.as_str()), (&Init::Upstart(XENIAL), "16.04"));
     assert!(facts.units.is_empty() && facts.missing_tools.is_empty(), "{facts:?}");
@@ -247,11 +200,11 @@ async fn a_host_with_upstart_is_installed_changed_and_taken_back() {
 
     // A changed job restarts that service and no other.
     let (consul, exporter) = (site.service(&wanted, "consul").await, site.service(&wanted, "node_exporter").await);
-    let changed = site.wanted(&[], Some(&["--no-collector.arp"]));
+    let changed = site.wanted("--no-collector.arp");
     site.apply_well(&changed).await;
     let after = site.service(&changed, "node_exporter").await;
     let args = site.run(&format!("tr '\\0' ' ' </proc/{}/cmdline", after.main_pid)).await;
-    assert!(args.ends_with("--no-collector.arp") && after.main_pid != exporter.main_pid, "{args}");
+    assert!(args.contains("--no-collector.arp") && after.main_pid != exporter.main_pid, "{args}");
     assert_eq!(site.service(&changed, "consul").await, consul);
 
     // A service that is added is a reload.
@@ -264,7 +217,7 @@ async fn a_host_with_upstart_is_installed_changed_and_taken_back() {
     assert!(found.contains("\"web\""), "{found}");
 
     // One that ends at once is reported with its own words, and the next run mends it.
-    let broken = site.wanted(&[], Some(&["--no-such-flag"]));
+    let broken = site.wanted("--no-such-flag");
     let (_, lines) = site.apply(&broken).await;
     let Some(InstallerLine::Failed { step, message }) = lines.last() else { panic!("{lines:?}") };
     assert_eq!(step, "restart node_exporter");
@@ -278,7 +231,9 @@ async fn a_host_with_upstart_is_installed_changed_and_taken_back() {
 
     // What is no longer wanted goes.
     let pid = site.service(&wanted, "node_exporter").await.main_pid;
-    let less = site.wanted(&[], None);
+    let mut less = wanted.clone();
+    less.files.retain(|file| !file.path.as_str().contains("node_exporter"));
+    less.units.retain(|unit| unit.as_str() != "node_exporter");
     site.apply_well(&less).await;
     let gone = site.run(&format!("initctl status node_exporter 2>&1; [ ! -e /proc/{pid} ] && ls /etc/init")).await;
     assert!(gone.contains("Unknown job") && !gone.contains("node_exporter.conf"), "{gone}");
@@ -302,34 +257,49 @@ async fn the_host_starts_them_again(site: &mut Site, wanted: &Wanted) {
 #[tokio::test]
 async fn upstart_reads_every_job() {
     let site = Site::boot().await;
-    site.run("useradd --system --user-group worker; mkdir -p /etc/service; echo 'CONSUL_FLAGS=\"-a -b=*\"' >/etc/service/consul")
-        .await;
+    let mut spec = spec();
+    spec.prometheus.discovery = Discovery::ConsulTemplate;
+    spec.alertmanager = Some(AlertmanagerSpec { webhooks: Vec::new() });
+    let users =
+        "for user in consul node_exporter prometheus alertmanager; do useradd --system --user-group $user; done";
+    site.run(&format!("{users}; mkdir -p /etc/service; echo 'CONSUL_FLAGS=\"-a -b=*\"' >/etc/service/consul")).await;
     let program = "#!/bin/sh\necho \"$(id -un):$(id -gn) $(id -Gn) umask $(umask)\" \"$@\"\ntrap 'echo INT; exit 12' INT\n\
                    trap 'exit 1' TERM\nwhile :; do sleep 0.1; done\n";
-    std::fs::write(site.machine.file("usr/local/bin/worker"), program).unwrap();
-    site.run("chmod 755 /usr/local/bin/worker").await;
-    let args: Vec<String> = ["agent", "it's", "a\nend script\nexec reboot"].map(ToOwned::to_owned).to_vec();
-    for (version, log) in [(OLDEST, "/var/log/clusterctl"), (XENIAL, "/var/log/upstart")] {
-        for (name, _) in JOBS {
-            let text = job(name, &version, "/usr/local/bin/worker", "worker", &args);
-            std::fs::write(site.machine.file(&format!("etc/init/{name}.conf")), text).unwrap();
+    let put = |name: &str, program: &str| {
+        let at = site.machine.file(&format!("usr/local/bin/{name}"));
+        std::fs::write(&at, program).unwrap();
+        std::fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    for (version, log) in [(OLDEST_UPSTART, "/var/log/clusterctl"), (XENIAL, "/var/log/upstart")] {
+        let mut wanted = rendered(&spec, &version, site.machine.address(), &absent(&spec, Role::Server));
+        let units = wanted.units.clone();
+        assert_eq!(units.len(), 5);
+        // What the program is given, as the job says it; and who runs it.
+        let mut expected = BTreeMap::new();
+        for name in units.iter().map(UnitName::as_str) {
+            let text = job(&mut wanted, name);
+            put(name, program);
+            std::fs::write(site.machine.file(&format!("etc/init/{name}.conf")), &text).unwrap();
+            let (_, args) = text.split_once(&format!("/usr/local/bin/{name} ")).unwrap();
+            let args = args.lines().next().unwrap().replace("${CONSUL_FLAGS-}", "-a '-b=*'");
+            let user = if name == "consul-template" { "prometheus" } else { name };
+            let args = shlex::split(&args).unwrap().join(" ");
+            expected.insert(name, format!("{user}:{user} {user} umask 0027 {args}"));
         }
         site.run("initctl reload-configuration").await;
-        let more = |name: &str| if name == "consul" { " -a -b=*" } else { "" };
-        for (name, _) in JOBS {
-            let said =
-                site.run(&format!("initctl start {name}; sleep 0.3; tail -n 3 {log}/{name}.log | tr -d '\\r'")).await;
-            let expected =
-                format!("worker:worker worker umask 0027 agent it's a\nend script\nexec reboot{}", more(name));
-            assert!(said.contains(&expected), "{name} for {version}: {said}");
+        for (name, expected) in &expected {
+            let said = site
+                .run(&format!("initctl start {name} >/dev/null; sleep 0.3; tail -n 1 {log}/{name}.log | tr -d '\\r'"))
+                .await;
+            assert_eq!(&said, expected, "{name} for {version}");
         }
-        let stop: Vec<String> = JOBS.iter().map(|(name, _)| format!("initctl stop {name}")).collect();
+        let stop: Vec<String> = units.iter().map(|unit| format!("initctl stop {unit}")).collect();
         site.run(&stop.join(" && ")).await;
         let last = site.run(&format!("tail -n 1 {log}/consul-template.log | tr -d '\\r'")).await;
         assert_eq!(last, "INT", "for {version}");
     }
     // Whoever keeps ending waits before it starts again, and may be stopped meanwhile.
-    std::fs::write(site.machine.file("usr/local/bin/worker"), "#!/bin/sh\necho once\nexit 1\n").unwrap();
+    put("consul", "#!/bin/sh\necho once\nexit 1\n");
     site.run("initctl start consul; sleep 3").await;
     let count = site.run("tr -d '\\r' </var/log/upstart/consul.log | grep -cx once").await;
     assert!(["1", "2"].contains(&count.as_str()), "{count}");

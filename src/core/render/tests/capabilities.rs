@@ -39,7 +39,7 @@ fn specs() -> Vec<Spec> {
 }
 
 /// All that is rendered for these versions: texts, checks, executables.
-fn everything(versions: &Versions) -> Vec<(String, Vec<Check>)> {
+fn everything(versions: &Versions, init: &Init) -> Vec<(String, Vec<Check>)> {
     let mut rendered = Vec::new();
     for spec in specs() {
         let spec = Spec { versions: versions.clone(), ..spec };
@@ -47,7 +47,7 @@ fn everything(versions: &Versions) -> Vec<(String, Vec<Check>)> {
             (Role::Server, Some("fd00::1".parse().unwrap()), vec!["fd00::1".parse().unwrap()]),
             (Role::Node, None, Vec::new()),
         ] {
-            let subject = Subject { role, init: Init::Systemd, name: None, address, servers };
+            let subject = Subject { role, init: init.clone(), name: None, address, servers };
             let wanted = RENDERER.wanted(&spec, &subject, &absent(&spec, role)).unwrap();
             let paths: Vec<_> = wanted.files.iter().map(|file| file.path.to_string()).collect();
             rendered.push((format!("{paths:?}{:?}", texts(&wanted)), wanted.checks));
@@ -57,29 +57,28 @@ fn everything(versions: &Versions) -> Vec<(String, Vec<Check>)> {
 }
 
 /// The newest of everything, but the row's own program as it was when the capability came or went.
-fn versions(row: &Row, program: Program) -> Versions {
+fn around(row: &Row) -> (Versions, Init) {
     let [major, minor, patch] = row.since.or(row.until).unwrap().map(u64::from);
     let at = semver::Version::new(major, minor, patch);
     let mut versions = Preset::Current.versions();
-    match program {
-        Program::Consul => versions.consul = at,
-        Program::ConsulTemplate => versions.consul_template = at,
-        Program::Prometheus => versions.prometheus = at,
-        Program::NodeExporter => versions.node_exporter = at,
-        Program::Alertmanager => versions.alertmanager = at,
-        Program::Pushgateway => unreachable!("no file depends on its version"),
+    match row.of {
+        Part::Upstart => return (versions, Init::Upstart(at)),
+        Part::Program(Program::Consul) => versions.consul = at,
+        Part::Program(Program::ConsulTemplate) => versions.consul_template = at,
+        Part::Program(Program::Prometheus) => versions.prometheus = at,
+        Part::Program(Program::NodeExporter) => versions.node_exporter = at,
+        Part::Program(Program::Alertmanager) => versions.alertmanager = at,
+        Part::Program(Program::Pushgateway) => unreachable!("no file depends on its version"),
     }
-    versions
+    (versions, Init::Systemd)
 }
 
 #[test]
 fn every_capability_changes_what_is_rendered() {
     for row in rows() {
-        // Upstart's rows are told apart where its jobs are tested.
-        let Part::Program(program) = row.of else { continue };
-        let versions = versions(row, program);
-        let with = everything(&versions);
-        let without = flipped(row.capability, || everything(&versions));
+        let (versions, init) = around(row);
+        let with = everything(&versions, &init);
+        let without = flipped(row.capability, || everything(&versions, &init));
         assert_eq!(with == without, ELSEWHERE.contains(&row.name().as_str()), "{}", row.name());
     }
 }

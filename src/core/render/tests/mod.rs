@@ -15,7 +15,7 @@ use crate::model::version::Preset;
 mod capabilities;
 mod classic;
 mod hostile;
-mod readers;
+pub(crate) mod readers;
 mod schema;
 mod strings;
 
@@ -62,7 +62,7 @@ fn service(name: &str) -> Service {
 }
 
 /// Compiled once: a property test renders hundreds of times.
-static RENDERER: LazyLock<Renderer> = LazyLock::new(|| Renderer::new(&Overrides::new()).unwrap());
+pub(crate) static RENDERER: LazyLock<Renderer> = LazyLock::new(|| Renderer::new(&Overrides::new()).unwrap());
 
 fn wanted(spec: &Spec, host: &Peer) -> Wanted {
     let peers = [peer("shop-server-1", Role::Server, 1), peer("shop-node-1", Role::Node, 2)];
@@ -70,7 +70,7 @@ fn wanted(spec: &Spec, host: &Peer) -> Wanted {
 }
 
 /// Every text file by its path.
-fn texts(wanted: &Wanted) -> BTreeMap<String, String> {
+pub(crate) fn texts(wanted: &Wanted) -> BTreeMap<String, String> {
     let text = |file: &ManagedFile| match &file.source {
         FileSource::Text(text) => Some((file.path.to_string(), text.clone())),
         FileSource::Executable(_) => None,
@@ -183,9 +183,10 @@ fn the_reference_names_every_template_and_every_value() {
     let regex = |text: &str| regex::Regex::new(text).unwrap();
     let (raw, tag) = (regex(r"(?s)\{% raw %\}.*?\{% endraw %\}"), regex(r"(?s)\{[{%]-?(.*?)-?[%}]\}"));
     let (string, word) = (regex("\"[^\"]*\"|'[^']*'"), regex(r"([.|]\s*)?\b([a-z_]+)\b(=)?"));
-    let tera = "if elif else endif for endfor in set and or not is loop split join concat with";
+    let tera =
+        "if elif else endif for endfor in set and or not is loop split join concat with import as macro endmacro";
     // What templates make themselves.
-    let own = "label arg word url address port groups lines line nl";
+    let own = "label arg word url address port groups job log kept become command wait";
     for (name, text) in EMBEDDED {
         assert!(reference.contains(&format!("`{name}`")), "{name}");
         for found in tag.captures_iter(&raw.replace_all(text, "")) {

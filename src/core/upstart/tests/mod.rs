@@ -161,17 +161,6 @@ fn what_a_version_lacks_is_told_with_the_version_that_brought_it() {
 }
 
 #[test]
-fn templates_ask_for_features_by_name() {
-    let on = |version: Version| -> Vec<&str> {
-        features(&version).into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
-    };
-    assert_eq!(on(Version::new(0, 6, 5)), [""; 0]);
-    assert_eq!(on(Version::new(0, 6, 7)), ["upstart_manual"]);
-    assert_eq!(on(Version::new(1, 3, 0)), ["upstart_manual", "upstart_kill_signal"]);
-    assert_eq!(on(XENIAL).len(), 5);
-}
-
-#[test]
 fn each_stanza_names_its_source_and_stands_once_in_the_table() {
     let mut seen = std::collections::BTreeSet::new();
     for stanza in &STANZAS {

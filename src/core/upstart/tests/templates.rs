@@ -1,22 +1,20 @@
-//! Our own job templates, rendered for old and new Upstarts, read by `check` and run by real shells.
+//! Our own jobs, rendered for old and new Upstarts, read by `check` and run by real shells.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use proptest::prelude::*;
 use semver::Version;
-use tera::{Context, Tera, Value};
 
 use super::super::*;
-
-const JOBS: [(&str, &str); 5] = [
-    ("consul", include_str!("../../../../templates/upstart/consul.conf")),
-    ("node_exporter", include_str!("../../../../templates/upstart/node_exporter.conf")),
-    ("prometheus", include_str!("../../../../templates/upstart/prometheus.conf")),
-    ("consul-template", include_str!("../../../../templates/upstart/consul-template.conf")),
-    ("alertmanager", include_str!("../../../../templates/upstart/alertmanager.conf")),
-];
+use crate::core::render::tests::readers::{literal, unit, words};
+use crate::core::render::tests::{RENDERER, texts};
+use crate::core::render::{Subject, absent};
+use crate::model::host::Role;
+use crate::model::init::Init;
+use crate::model::name::ClusterName;
+use crate::model::spec::{AlertmanagerSpec, Discovery, Join, Spec};
+use crate::model::version::Preset;
 
 /// Each release that brought something, and the last.
 const VERSIONS: [Version; 6] = [
@@ -28,31 +26,29 @@ const VERSIONS: [Version; 6] = [
     Version::new(1, 13, 2),
 ];
 
-fn tera() -> Tera {
-    let mut tera = Tera::default();
-    tera.autoescape_on(Vec::new());
-    tera.register_filter("sh", |value: &Value, _: &_| {
-        Ok(Value::String(crate::core::install::quote(value.as_str().ok_or("a string")?)))
-    });
-    tera.add_raw_templates(JOBS).unwrap();
-    tera
+const NEWEST: &Version = &VERSIONS[5];
+
+/// With every program that has a job, and agents that find their servers by tag.
+fn spec(preset: Preset) -> Spec {
+    let mut spec = Spec::ec2(ClusterName::new("shop").unwrap());
+    spec.versions = preset.versions();
+    spec.join = Join::Tag;
+    spec.prometheus.discovery = Discovery::ConsulTemplate;
+    spec.alertmanager = Some(AlertmanagerSpec { webhooks: Vec::new() });
+    spec
 }
 
-fn context(version: &Version, args: &[&str]) -> Context {
-    let mut context = Context::new();
-    context.insert("cluster", "shop");
-    context.insert("role", "server");
-    context.insert("user", "worker");
-    context.insert("program", "/usr/local/bin/program");
-    context.insert("args", args);
-    context.insert("stop_signal", "INT");
-    context.insert("candidate", "/etc/prometheus/prometheus.yml.candidate");
-    context.insert("can", &BTreeMap::from(features(version)));
-    context
+/// The texts in this folder, by their names without its path and `suffix`.
+fn rendered(preset: Preset, role: Role, init: Init, folder: &str, suffix: &str) -> BTreeMap<String, String> {
+    let spec = spec(preset);
+    let subject = Subject { role, init, name: None, address: None, servers: Vec::new() };
+    let wanted = RENDERER.wanted(&spec, &subject, &absent(&spec, role)).unwrap();
+    let name = |at: &str| at.strip_prefix(folder)?.strip_suffix(suffix).map(str::to_owned);
+    texts(&wanted).into_iter().filter_map(|(at, text)| Some((name(&at)?, text))).collect()
 }
 
-fn render(name: &str, context: &Context) -> String {
-    tera().render(name, context).unwrap()
+fn jobs(preset: Preset, role: Role, version: &Version) -> BTreeMap<String, String> {
+    rendered(preset, role, Init::Upstart(version.clone()), "/etc/init/", ".conf")
 }
 
 /// Does a shell accept the syntax?
@@ -65,13 +61,12 @@ fn is_shell(shell: &[&str], script: &str) -> bool {
 #[test]
 fn each_job_is_read_by_each_version_and_by_shells() {
     for version in &VERSIONS {
-        for (name, _) in JOBS {
-            for join in ["", "/usr/local/lib/clusterctl/join"] {
-                let mut context = context(version, &["agent", "-x=a b"]);
-                context.insert("join_script", join);
-                let text = render(name, &context);
+        for preset in Preset::ALL {
+            let (server, node) = (jobs(preset, Role::Server, version), jobs(preset, Role::Node, version));
+            assert_eq!((server.len(), node.len()), (5, 2));
+            for (name, text) in server.iter().chain(&node) {
                 let job =
-                    check(&text, version).unwrap_or_else(|mistakes| panic!("{name} {version} {mistakes:?}\n{text}"));
+                    check(text, version).unwrap_or_else(|mistakes| panic!("{name} {version} {mistakes:?}\n{text}"));
                 assert!(job.description.unwrap().ends_with(" of the cluster shop"));
                 assert!(job.respawns && job.stop_on == ["starting"]);
                 for process in job.processes {
@@ -92,62 +87,52 @@ fn each_job_is_read_by_each_version_and_by_shells() {
 
 #[test]
 fn jobs_that_ask_consul_start_behind_it() {
-    for (name, _) in JOBS {
-        let job = check(&render(name, &context(&OLDEST, &[])), &OLDEST).unwrap();
-        let behind = ["prometheus", "consul-template"].contains(&name);
-        assert_eq!(job.start_on, if behind { vec!["stopped", "started"] } else { vec!["stopped"] }, "{name}");
+    for (name, text) in jobs(Preset::Current, Role::Server, &OLDEST) {
+        let behind = ["prometheus", "consul-template"].contains(&name.as_str());
+        let start_on = check(&text, &OLDEST).unwrap().start_on;
+        assert_eq!(start_on, if behind { vec!["stopped", "started"] } else { vec!["stopped"] }, "{name}");
     }
 }
 
+/// What Upstart 0.6.5 gets beside these stands among the texts of the stack of 2015.
 #[test]
 fn each_version_gets_what_it_has() {
-    let shown = |name: &str, version: Version| {
-        let mut context = context(&version, &["agent", "-config-dir=/etc/consul.d"]);
-        context.insert("join_script", "/usr/local/lib/clusterctl/join");
-        render(name, &context)
-    };
-    insta::assert_snapshot!("consul on 0.6.5", shown("consul", OLDEST));
-    insta::assert_snapshot!("consul on 1.13.2", shown("consul", Version::new(1, 13, 2)));
-    insta::assert_snapshot!("consul-template on 0.6.5", shown("consul-template", OLDEST));
-    insta::assert_snapshot!("consul-template on 1.13.2", shown("consul-template", Version::new(1, 13, 2)));
-    insta::assert_snapshot!("node_exporter on 1.13.2", shown("node_exporter", Version::new(1, 13, 2)));
-    insta::assert_snapshot!("prometheus on 0.6.5", shown("prometheus", OLDEST));
-    insta::assert_snapshot!("alertmanager on 0.6.5", shown("alertmanager", OLDEST));
+    let oldest = jobs(Preset::Current, Role::Server, &OLDEST);
+    let newest = jobs(Preset::Current, Role::Server, NEWEST);
+    insta::assert_snapshot!("alertmanager on 0.6.5", oldest["alertmanager"]);
+    insta::assert_snapshot!("consul on 1.13.2", newest["consul"]);
+    insta::assert_snapshot!("consul-template on 0.6.5", oldest["consul-template"]);
+    insta::assert_snapshot!("consul-template on 1.13.2", newest["consul-template"]);
+    insta::assert_snapshot!("node_exporter on 1.13.2", newest["node_exporter"]);
 }
 
-/// Runs the main process's script as Upstart would, with programs of its own in place of those that are named.
-fn arguments_of(name: &str, version: &Version, args: &[&str], flags: &str) -> Vec<String> {
-    joined(name, version, args, flags, None)
-}
-
-/// The same, with a script that finds servers.
-fn joined(name: &str, version: &Version, args: &[&str], flags: &str, join: Option<&str>) -> Vec<String> {
+/// Runs the main process's script as Upstart would, with programs of its own in place of those that are named: the
+/// arguments that the job's own program is given. `join` is what the script that finds servers does.
+fn arguments_of(name: &str, text: &str, version: &Version, flags: &str, join: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
-    let show = dir.path().join("show");
-    std::fs::write(&show, "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done\n").unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
     // `chroot` hands its program on.
-    std::fs::write(dir.path().join("chroot"), "#!/bin/sh\nshift 3\nexec \"$@\"\n").unwrap();
-    std::fs::write(dir.path().join("join"), format!("#!/bin/sh\n{}\n", join.unwrap_or_default())).unwrap();
-    for file in ["show", "chroot", "join"] {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(dir.path().join(file), mode).unwrap();
+    for (file, script) in [
+        ("show", "for word; do printf '%s\\0' \"$word\"; done"),
+        ("chroot", "shift 3\nexec \"$@\""),
+        ("find-leader", join),
+    ] {
+        std::fs::write(at(file), format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(at(file), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
-    let mut context = context(version, args);
-    context.insert("program", show.to_str().unwrap());
-    if join.is_some() {
-        context.insert("join_script", dir.path().join("join").to_str().unwrap());
-    }
-    let job = check(&render(name, &context), version).unwrap();
+    let job = check(text, version).unwrap();
     assert_eq!(job.scripts().filter(|script| script.contains("exec ")).count(), 1);
     // The log's place is the host's.
-    let log = |line: &&str| !line.contains("/var/log/");
-    let script: Vec<&str> = job.scripts().next().unwrap().lines().filter(log).collect();
-    let script = script.join("\n");
-    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let host = |line: &&str| !line.contains("/var/log/") && !line.contains("rm -f ");
+    let script: Vec<&str> = job.scripts().next().unwrap().lines().filter(host).collect();
+    let program = format!("/usr/local/bin/{name}");
+    assert_eq!(text.matches(&program).count(), 1, "{text}");
+    let script = script.join("\n").replace(&program, &at("show"));
+    let script = script.replace("/usr/local/lib/clusterctl/find-leader", &at("find-leader"));
     let output = Command::new("dash")
         .args(["-e", "-c", &script])
         .env_clear()
-        .env("PATH", path)
+        .env("PATH", format!("{}:/usr/bin:/bin", dir.path().display()))
         .env("CONSUL_FLAGS", flags)
         .output()
         .unwrap();
@@ -157,35 +142,37 @@ fn joined(name: &str, version: &Version, args: &[&str], flags: &str, join: Optio
 }
 
 #[test]
+fn each_program_is_given_what_systemd_gives_it() {
+    for preset in Preset::ALL {
+        let units = rendered(preset, Role::Server, Init::Systemd, "/etc/systemd/system/", ".service");
+        for version in [&OLDEST, NEWEST] {
+            for (name, text) in jobs(preset, Role::Server, version) {
+                let unit = unit(&units[&name]);
+                let (_, _, start) = unit.iter().find(|(_, key, _)| key == "ExecStart").unwrap();
+                let words = words(start);
+                let expected: Vec<String> =
+                    words[1..].iter().filter(|word| *word != "$CONSUL_FLAGS").map(|word| literal(word)).collect();
+                assert!(!expected.is_empty(), "{start}");
+                assert_eq!(arguments_of(&name, &text, version, "", ""), expected, "{name} {version}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_hosts_own_flags_are_words_and_no_patterns() {
-    let words = arguments_of("consul", &OLDEST, &["agent"], "-x  -y=* -z");
-    assert_eq!(words, ["agent", "-x", "-y=*", "-z"]);
-    assert_eq!(arguments_of("consul", &VERSIONS[5], &["agent"], ""), ["agent"]);
+    for version in [&OLDEST, NEWEST] {
+        let text = &jobs(Preset::Current, Role::Server, version)["consul"];
+        let words = arguments_of("consul", text, version, "-x  -y=* -z", "");
+        assert_eq!(words, ["agent", "-config-dir=/etc/consul.d", "-x", "-y=*", "-z"]);
+    }
 }
 
 #[test]
 fn servers_are_joined_and_a_reload_meanwhile_ends_nothing() {
     let join = "kill -s HUP $PPID; echo -retry-join 10.0.0.1 -retry-join '*'";
-    let words = joined("consul", &OLDEST, &["agent"], "-x", Some(join));
-    assert_eq!(words, ["agent", "-retry-join", "10.0.0.1", "-retry-join", "*", "-x"]);
-}
-
-#[test]
-fn an_argument_may_try_to_end_the_script() {
-    let args = ["a\nend script\nexec evil", "\n", "", "'\n\"", "$(evil) `evil` # \\", "*"];
-    for (name, _) in JOBS {
-        for version in [OLDEST, Version::new(1, 13, 2)] {
-            assert_eq!(arguments_of(name, &version, &args, ""), args, "{name} {version}");
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-    #[test]
-    fn any_arguments_arrive(args in prop::collection::vec("[^\0]*", 0..4), old in any::<bool>()) {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let version = if old { OLDEST } else { Version::new(1, 13, 2) };
-        prop_assert_eq!(arguments_of("prometheus", &version, &args, ""), args);
-    }
+    let text = &jobs(Preset::Classic, Role::Node, &OLDEST)["consul"];
+    let words = arguments_of("consul", text, &OLDEST, "-x", join);
+    let joins = ["-retry-join", "10.0.0.1", "-retry-join", "*"];
+    assert_eq!(words, [&["agent", "-config-dir=/etc/consul.d"][..], &joins, &["-x"]].concat());
 }
