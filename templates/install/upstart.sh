@@ -95,13 +95,14 @@ enable() {
     done
 }
 
-# halt UNIT: it is stopped afterwards, or this says why not. 90 s: more than any job's own `kill timeout`.
+# halt UNIT [NAME=VALUE]: it is stopped afterwards, or this says why not. 90 s: more than any job's own `kill timeout`.
+# The value is for the job's post-stop.
 halt() {
     job_state "$1"
     case $state in
     '' | stop/waiting) return 0 ;;
     esac
-    limited 90 initctl stop "$1"
+    limited 90 initctl stop "$@"
     job_state "$1"
     case $state in
     '' | stop/waiting) return 0 ;;
@@ -110,10 +111,10 @@ halt() {
     return 1
 }
 
-# stop UNIT
+# stop UNIT: it is no longer wanted; nothing else tells the job so, whose file still stands.
 stop() {
     say began unit stop "$1"
-    must "stop $1" halt "$1"
+    must "stop $1" halt "$1" CLUSTERCTL_STOP=for-good
     say ended unit stop "$1"
 }
 

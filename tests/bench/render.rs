@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use clusterctl::core::image::usual_init;
 use clusterctl::core::render::{Peer, Renderer, Subject, absent, layout};
 use clusterctl::model::host::Role;
-use clusterctl::model::init::Init;
 use clusterctl::model::name::{ClusterName, HostName};
 use clusterctl::model::spec::{Discovery, Spec};
 use clusterctl::model::version::Preset;
@@ -35,10 +35,11 @@ fn thousand_hosts(c: &mut Criterion) {
         let spec = spec(preset);
         let artifacts = [Role::Server, Role::Node].map(|role| (role, absent(&spec, role)));
         let artifacts = BTreeMap::from(artifacts);
-        c.bench_function(&format!("render 1,000 hosts, {preset}"), |b| {
+        let init = usual_init(preset);
+        c.bench_function(&format!("render 1,000 hosts, {preset}, {init}"), |b| {
             b.iter(|| {
                 for peer in &peers {
-                    let subject = Subject::of(peer, &peers, Init::Systemd);
+                    let subject = Subject::of(peer, &peers, init.clone());
                     std::hint::black_box(renderer.wanted(&spec, &subject, &artifacts[&peer.role]).unwrap());
                 }
             });

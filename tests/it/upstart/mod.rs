@@ -270,6 +270,8 @@ async fn upstart_reads_every_job() {
         std::fs::write(&at, program).unwrap();
         std::fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     };
+    site.run("mkdir -p /usr/local/lib/clusterctl && chmod 755 /usr/local/lib/clusterctl").await;
+    put("../lib/clusterctl/reload-prometheus", "#!/bin/sh\necho \"$(id -un) $(id -Gn) $*\" >>/tmp/handed\n");
     for (version, log) in [(OLDEST_UPSTART, "/var/log/clusterctl"), (XENIAL, "/var/log/upstart")] {
         let mut wanted = rendered(&spec, &version, site.machine.address(), &absent(&spec, Role::Server));
         let units = wanted.units.clone();
@@ -297,6 +299,10 @@ async fn upstart_reads_every_job() {
         site.run(&stop.join(" && ")).await;
         let last = site.run(&format!("tail -n 1 {log}/consul-template.log | tr -d '\\r'")).await;
         assert_eq!(last, "INT", "for {version}");
+        // Only who is stopped for good hands over, as the user whose file it is.
+        site.run("! test -e /tmp/handed; initctl start consul-template; initctl stop consul-template CLUSTERCTL_STOP=for-good").await;
+        let handed = site.run("cat /tmp/handed; rm /tmp/handed").await;
+        assert_eq!(handed, "prometheus prometheus --hand-over", "for {version}");
     }
     // Whoever keeps ending waits before it starts again, and may be stopped meanwhile.
     put("consul", "#!/bin/sh\necho once\nexit 1\n");
@@ -347,13 +353,21 @@ fn up_makes_a_cluster_of_a_host_with_upstart() {
     let again = clusterctl(&["up", "--yes", "--output", "json"]).expect(0).json();
     assert_eq!(again["hosts"][0]["result"], "unchanged", "{again}");
 
-    // The other discovery, and another interval with it: Prometheus reloads and goes on.
+    // The other discovery, and another interval with it: Prometheus reloads and goes on. Twice: Consul Template has
+    // handed over to it first.
+    let loads = || {
+        let log = std::fs::read_to_string(machine.file("var/log/upstart/prometheus.log")).unwrap();
+        log.matches("Completed loading of configuration file").count()
+    };
+    let loaded = loads();
     write("consul-sd", "1s");
     let up = clusterctl(&["up", "--yes"]).expect(0);
     clusterctl(&["plan"]).expect(0);
     let after: BTreeMap<String, u64> = processes();
     let kept: BTreeMap<_, _> = before.iter().filter(|(unit, _)| !unit.contains("template")).collect();
     assert_eq!(after.iter().collect::<BTreeMap<_, _>>(), kept, "{up}");
+    assert_eq!(loads(), loaded + 2);
+    assert!(!machine.file("etc/prometheus/prometheus.yml.candidate").exists());
     let targets = clusterctl(&["targets"]).expect(0);
     assert!(targets.stdout.contains("3 of 3 targets up"), "{targets}");
 }

@@ -228,6 +228,8 @@ fn a_stop_of_what_does_not_run_is_done() {
         assert_eq!(host.read("jobs/calls"), "", "{shell}");
         host.install_well("act start consul\nsettle start consul\nstop consul");
         assert_eq!(host.unit("consul").unwrap().active, "inactive", "{shell}");
+        // Unlike a restart, it tells the job that this is for good.
+        assert!(host.read("jobs/calls").ends_with("\nstop consul CLUSTERCTL_STOP=for-good\n"), "{shell}");
     }
 }
 

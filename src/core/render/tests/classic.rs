@@ -3,6 +3,7 @@
 use super::readers::{Instance, consul_template, literal, unit, words};
 use super::schema::{Agent, Prometheus, rules};
 use super::*;
+use crate::core::image;
 use crate::model::spec::{Discovery, ServiceMetrics};
 
 fn classic() -> Spec {
@@ -41,6 +42,24 @@ fn every_text_of_a_classic_node() {
     insta::assert_snapshot!(shown(&node));
     // The two that a server has not, and nothing of what only a server has.
     assert_eq!(node.len(), files(&classic(), Role::Server).len() - 5);
+}
+
+/// What `clusterctl render --preset classic` prints, of both roles: images that find their servers by tag.
+#[test]
+fn every_text_of_a_classic_image_for_upstart() {
+    let cluster = ClusterName::new("main").unwrap();
+    let (spec, servers) =
+        image::spec_with(image::without_spec(cluster, Preset::Classic), &image::Wishes::default()).unwrap();
+    let init = image::usual_init(Preset::Classic);
+    assert_eq!(init, Init::Upstart(upstart::OLDEST));
+    let texts = |role| {
+        let images = image::images(&RENDERER, &spec, &[role], &init, &servers).unwrap();
+        texts(&images[0].wanted)
+    };
+    let (server, mut node) = (texts(Role::Server), texts(Role::Node));
+    insta::assert_snapshot!("classic image server", shown(&server));
+    node.retain(|at, text| server.get(at) != Some(text));
+    insta::assert_snapshot!("classic image node, what differs", shown(&node));
 }
 
 #[test]

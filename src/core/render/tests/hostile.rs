@@ -2,6 +2,7 @@
 //! refused with its line, or arrives as it was written.
 
 use std::process::Command;
+use std::sync::Mutex;
 
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
@@ -26,6 +27,7 @@ struct Case {
     discovery: Discovery,
     alertmanager: bool,
     address: Option<IpAddr>,
+    init: Init,
 }
 
 const DIALECTS: [&str; 3] = [
@@ -48,8 +50,9 @@ fn case(text: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = Ca
         proptest::sample::select(&Discovery::ALL[..]),
         any::<bool>(),
         proptest::sample::select(address.to_vec()),
+        proptest::sample::select(inits().to_vec()),
     );
-    (texts, around).prop_map(|((label, tags, args, path), (dialect, discovery, alertmanager, address))| Case {
+    (texts, around).prop_map(|((label, tags, args, path), (dialect, discovery, alertmanager, address, init))| Case {
         name: "web".to_owned(),
         label,
         tags,
@@ -61,6 +64,7 @@ fn case(text: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = Ca
         // No Prometheus of that time could tell it anything.
         alertmanager: alertmanager && dialect != 0,
         address,
+        init,
     })
 }
 
@@ -112,9 +116,13 @@ fn assert_shown(errors: &specfile::SpecErrors, text: &str) {
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
 }
 
-fn subject(role: Role, address: Option<IpAddr>) -> Subject {
+fn subject(role: Role, address: Option<IpAddr>, init: Init) -> Subject {
     let name = address.map(|_| HostName::new("shop-server-1").unwrap());
-    Subject { role, init: Init::Systemd, name, address, servers: address.into_iter().collect() }
+    Subject { role, init, name, address, servers: address.into_iter().collect() }
+}
+
+fn inits() -> [Init; 3] {
+    [Init::Systemd, Init::Upstart(upstart::OLDEST), Init::Upstart(semver::Version::new(1, 13, 2))]
 }
 
 fn render(spec: &Spec, subject: &Subject) -> BTreeMap<String, String> {
@@ -124,13 +132,13 @@ fn render(spec: &Spec, subject: &Subject) -> BTreeMap<String, String> {
 
 /// All files of both roles hold exactly what the case says.
 fn assert_read_back(case: &Case, url: &str, spec: &Spec) {
-    let server = subject(Role::Server, case.address);
+    let server = subject(Role::Server, case.address, case.init.clone());
     let files = render(spec, &server);
-    let node = render(spec, &subject(Role::Node, case.address));
+    let node = render(spec, &subject(Role::Node, case.address, case.init.clone()));
     for files in [&files, &node] {
         service_reads(case, &files[&format!("/etc/consul.d/service-{}.json", case.name)]);
         for (at, text) in files {
-            known_language(at, text);
+            known_language(at, text, &case.init);
         }
     }
     let other: Json = serde_json::from_str(&node["/etc/consul.d/service-other.json"]).unwrap();
@@ -208,8 +216,10 @@ fn prometheus_reads(case: &Case, files: &BTreeMap<String, String>, by_template: 
 }
 
 /// Is the file one of its language at all? Those of no free values are compared with their snapshots elsewhere.
-fn known_language(at: &str, text: &str) {
-    assert!(!text.contains('\0') && !text.contains("{%") || at.ends_with(".json") || at.contains("prometheus.yml"));
+fn known_language(at: &str, text: &str, init: &Init) {
+    assert!(!text.contains('\0'), "{at}");
+    // Only these hold texts of a spec's, which may look so.
+    assert!(!text.contains("{%") || at.ends_with(".json") || at.contains("prometheus.yml"), "{at}");
     match at.rsplit('.').next() {
         Some("json") => drop(serde_json::from_str::<Json>(text).unwrap()),
         Some("yml") => drop(serde_yaml_ng::from_str::<Yaml>(text).unwrap()),
@@ -220,8 +230,24 @@ fn known_language(at: &str, text: &str) {
             assert!(words[0].starts_with('/'), "{start}");
             words.iter().filter(|word| *word != "$CONSUL_FLAGS").for_each(|word| drop(literal(word)));
         }
+        Some("conf") => job(at, text, init),
         _ => {}
     }
+}
+
+/// A job is read by Upstart, its scripts by a shell; each text once, since no value of a spec's is in it.
+fn job(at: &str, text: &str, init: &Init) {
+    static READ: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
+    let Init::Upstart(version) = init else { panic!("{at} for {init}") };
+    let job = upstart::check(text, version).unwrap_or_else(|mistakes| panic!("{at}: {mistakes:?}"));
+    if READ.lock().unwrap().contains(text) {
+        return;
+    }
+    for script in job.scripts() {
+        let ran = Command::new("dash").args(["-n", "-c", script]).output().unwrap();
+        assert!(ran.status.success(), "{at}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    READ.lock().unwrap().insert(text.to_owned());
 }
 
 const URL: &str = "http://127.0.0.1:8080/%7B?q=$1&x='y'#z";
@@ -268,7 +294,7 @@ proptest! {
     fn no_free_text_reaches_a_unit_or_a_script(case in case(plain())) {
         let of = |case: &Case| {
             let spec = specfile::parse(&document(case, URL), "x.toml").unwrap();
-            let mut files = render(&spec, &subject(Role::Server, case.address));
+            let mut files = render(&spec, &subject(Role::Server, case.address, case.init.clone()));
             files.retain(|at, _| !at.contains("service-web") && !at.contains("prometheus.yml"));
             files
         };
@@ -314,7 +340,7 @@ fn shells_run_a_check_with_its_arguments_as_they_were_written() {
             timeout: Span::from_secs(5),
         });
         let spec = Spec { services: vec![service], ..spec.clone() };
-        let files = render(&spec, &subject(Role::Node, None));
+        let files = render(&spec, &subject(Role::Node, None, Init::Systemd));
         let json: Json = serde_json::from_str(&files["/etc/consul.d/service-web.json"]).unwrap();
         let script = json["services"][0]["check"]["script"].as_str().unwrap();
         for shell in [&["dash"][..], &["busybox", "sh"]] {
