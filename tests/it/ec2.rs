@@ -99,13 +99,26 @@ fn the_leader_is_found_in_any_letter_case(lab: &Lab, spec: &std::path::Path) {
     let node = lab.run(spec, &["status", "--output", "json"]).expect(0).json()["hosts"][0].clone();
     let other = node["id"].as_str().unwrap();
     lab.aws("ec2", "CreateTags", &[("ResourceId.1", other), ("Tag.1.Key", "consul-leader"), ("Tag.1.Value", "yes")]);
-    lab.run(spec, &["plan"]).expect(0);
     assert_eq!(lab.run(spec, &["discover"]).expect(0).stdout.trim_end(), node["address"].as_str().unwrap());
+    // The tag that Consul finds the leader by follows.
+    let named = [("Filter.1.Name", "tag:clusterctl:leader"), ("Filter.1.Value.1", "shop")];
+    let named = || fields(&lab.aws("ec2", "DescribeInstances", &named), "instanceId");
+    assert_eq!(named(), [id.as_str()]);
+    let plan = lab.run(spec, &["plan", "--output", "json"]).expect(2).json();
+    let mut steps: Vec<&str> =
+        plan["resources"].as_array().unwrap().iter().map(|step| step["what"].as_str().unwrap()).collect();
+    steps.sort_unstable();
+    let moves = [format!("tag {other} clusterctl:leader=shop"), format!("take the tag clusterctl:leader from {id}")];
+    assert_eq!(steps, moves);
+    lab.run(spec, &["up"]).expect(0);
+    assert_eq!(named(), [other]);
+    lab.run(spec, &["plan"]).expect(0);
     lab.aws("ec2", "DeleteTags", &[("ResourceId.1", other), ("Tag.1.Key", "consul-leader")]);
     // up puts back the tag that all rests on.
     lab.run(spec, &["plan"]).expect(2);
     lab.run(spec, &["up"]).expect(0);
     assert_eq!(lab.run(spec, &["discover"]).expect(0).stdout, format!("{address}\n"));
+    assert_eq!(named(), [id.as_str()]);
 }
 
 /// Nothing local is needed but the spec and the key: not even the spec to look.

@@ -144,7 +144,7 @@ fn what_does_not_go_together_is_a_usage_error() {
     fs::write(dir.path().join("cluster.toml"), text).unwrap();
     let refused = render(dir.path(), &["--use", "prometheus=1.0.0"]).expect(64);
     assert!(refused.stdout.is_empty(), "{refused}");
-    for part in ["cannot be told of an Alertmanager", "take Prometheus 1.4.0 or newer"] {
+    for part in ["cannot be told of an Alertmanager", "take Prometheus 2.11.0 or newer"] {
         assert!(refused.stderr.contains(part), "{refused}");
     }
     for wrong in [["--use", "consul=0.5.1"], ["--use", "consul"], ["--init", "openrc"], ["--join", "shop.example"]] {

@@ -100,7 +100,7 @@ impl Ec2 {
         added.map(drop).map_err(|error| refused("ec2:ModifyInstanceAttribute", error))
     }
 
-    async fn tag_joined(&self, instance: &Instance, name: &str) -> Result<(), CloudError> {
+    pub(super) async fn tag_joined(&self, instance: &Instance, name: &str) -> Result<(), CloudError> {
         let mut tags = vec![
             (tag::CLUSTER, self.cluster.as_str()),
             (tag::ROLE, Role::Node.as_str()),

@@ -198,6 +198,26 @@ async fn where_somebody_leads_a_new_first_server_does_not() {
 }
 
 #[tokio::test]
+async fn who_joins_as_a_leader_is_tagged_as_the_clusters() {
+    let joining = |tags: &str| {
+        let item = INSTANCE.replace("</item>", &format!("<tagSet>{tags}</tagSet></item>"));
+        [page(&item, None), (200, "<CreateTagsResponse><return>true</return></CreateTagsResponse>".to_owned())]
+    };
+    let tag = |value: &str| format!("<item><key>Consul-Leader</key><value>{value}</value></item>");
+    for (tags, leads) in [(tag("yes"), Some("shop")), (tag("no"), None), (String::new(), None)] {
+        let (cloud, replay) = ec2(|_| (), &joining(&tags));
+        let instance = cloud.instance("i-0123456789abcdef0").await.unwrap();
+        cloud.tag_joined(&instance, "shop-node-1").await.unwrap();
+        let call = &asked(&replay)[1];
+        let given =
+            (1..).map_while(|n| Some((call.get(&format!("Tag.{n}.Key"))?, call.get(&format!("Tag.{n}.Value"))?)));
+        let given: BTreeMap<_, _> = given.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(given[tag::CLUSTER], "shop");
+        assert_eq!(given.get(tag::LEADS).copied(), leads, "{tags}");
+    }
+}
+
+#[tokio::test]
 async fn only_rules_that_speak_of_groups_are_taken_away_before_a_group_goes() {
     let group = "<item><groupId>sg-1</groupId><groupName>clusterctl-shop</groupName><ipPermissions>\
                  <item><ipProtocol>icmp</ipProtocol><fromPort>-1</fromPort><toPort>-1</toPort>\
