@@ -24,6 +24,7 @@ pub enum Capability {
     BareIpv6Join,
     ConsulMetrics,
     LocalScriptChecks,
+    MetadataTokens,
     UiConfig,
     StopsOnInterrupt,
     ConsulStanza,
@@ -89,7 +90,7 @@ const fn v(major: u16, minor: u16, patch: u16) -> Bound {
 }
 
 /// By program, then by version.
-pub(super) const TABLE: [Row; 47] = [
+pub(super) const TABLE: [Row; 48] = [
     row(C::TcpChecks, Consul, v(0, 6, 0), None, "checks with `tcp`", "Consul CHANGELOG 0.6.0"),
     row(C::BuiltInUi, Consul, v(0, 6, 1), None, "`ui`: the page is part of the program", "Consul CHANGELOG 0.6.1"),
     row(
@@ -181,6 +182,14 @@ pub(super) const TABLE: [Row; 47] = [
         None,
         "`enable_local_script_checks`: only files may define programs to run",
         "Consul CHANGELOG 1.3.0",
+    ),
+    row(
+        C::MetadataTokens,
+        Consul,
+        v(1, 7, 0),
+        None,
+        "`provider=aws` on instances that demand IMDSv2, as ours do; before it the script there",
+        "Consul's go.mod of 1.6.10 and 1.7.0; tried with 1.0.0 and 1.8.7",
     ),
     row(C::UiConfig, Consul, v(1, 9, 0), None, "`ui_config` in place of `ui`", "Consul CHANGELOG 1.9.0"),
     row(

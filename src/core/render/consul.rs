@@ -73,7 +73,9 @@ impl Making<'_> {
         if self.subject.role.is_server() && servers_expected(self.spec, self.subject) == 1 {
             return Joining { retry_join: addresses(), by_script: false };
         }
-        if !self.dialect.has(Capability::RetryJoinAws) {
+        // Our instances answer nobody without a token; what others' do, nobody knows.
+        let tokens = self.spec.join == Join::LeaderTag || self.dialect.has(Capability::MetadataTokens);
+        if !self.dialect.has(Capability::RetryJoinAws) || !tokens {
             return Joining { retry_join: Vec::new(), by_script: true };
         }
         let region = self.region().map(|region| format!(" region={region}")).unwrap_or_default();

@@ -35,7 +35,8 @@ fn specs() -> Vec<Spec> {
     all.alertmanager = Some(AlertmanagerSpec { webhooks: Vec::new() });
     let mut tagged = Spec { join: Join::Tag, provider: ProviderSpec::Ec2(Box::default()), ..all.clone() };
     tagged.prometheus.discovery = Discovery::ConsulTemplate;
-    vec![all, tagged]
+    let found = Spec { join: Join::LeaderTag, ..tagged.clone() };
+    vec![all, tagged, found]
 }
 
 /// All that is rendered for these versions: texts, checks, executables.
