@@ -38,7 +38,10 @@ impl FromStr for Use {
         let example = "write for example consul=1.8.7";
         let (program, version) =
             s.split_once('=').ok_or_else(|| format!("\"{}\" has no \"=\": {example}", s.escape_debug()))?;
-        let program: Program = program.parse()?;
+        // A spec has the keys consul_template and node_exporter; the programs are named with either sign.
+        let named =
+            Program::ALL.into_iter().find(|known| known.as_str().replace('-', "_") == program.replace('-', "_"));
+        let program = named.map_or_else(|| program.parse(), Ok)?;
         if program == Program::Pushgateway {
             return Err("nothing is rendered for pushgateway".to_owned());
         }

@@ -122,6 +122,8 @@ fn ours(dir: &Path) -> Result<BTreeSet<String>, FolderError> {
     let marker = dir.join(MARKER);
     let text = match fs::symlink_metadata(&marker) {
         Ok(found) if found.is_symlink() => return Err(FolderError::Link { path: marker }),
+        // A pipe, say, would be waited for.
+        Ok(found) if !found.is_file() => return Err(FolderError::Foreign { path: marker }),
         Ok(_) => fs::read_to_string(&marker).map_err(file("reading", &marker))?,
         Err(_) if listed.next().is_none() => return Ok(BTreeSet::new()),
         Err(_) => return Err(FolderError::NotOurs { dir: dir.to_owned() }),

@@ -40,6 +40,9 @@ fn versions_to_use() {
     let used: Use = "consul=1.8.7".parse().unwrap();
     assert_eq!((used.program, used.version), (Program::Consul, Version::new(1, 8, 7)));
     assert_eq!("prometheus=v2.42.0".parse::<Use>().unwrap().version, Version::new(2, 42, 0));
+    for (named, program) in [("consul_template", Program::ConsulTemplate), ("node-exporter", Program::NodeExporter)] {
+        assert_eq!(format!("{named}=1.0.0").parse::<Use>().unwrap().program, program);
+    }
     for (wrong, because) in [
         ("consul", "has no \"=\""),
         ("consul=1.8", "is no version number"),

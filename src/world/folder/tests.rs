@@ -101,6 +101,11 @@ fn nothing_leads_out_of_the_folder() {
         fs::write(dir.path().join(MARKER), format!("{line}\n")).unwrap();
         assert!(matches!(write(dir.path(), &[]), Err(FolderError::Marker { .. })), "{line}");
     }
+    // Nobody waits for what never says anything.
+    let marker = dir.path().join(MARKER);
+    fs::remove_file(&marker).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&marker).status().unwrap().success());
+    assert!(matches!(write(dir.path(), &[]), Err(FolderError::Foreign { .. })));
 }
 
 /// What is no longer wanted may stand behind a link by now: it is not ours any more.
