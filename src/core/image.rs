@@ -100,6 +100,12 @@ pub struct Wishes {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct Refused(pub Vec<(String, String)>);
 
+impl Refused {
+    fn one(reason: String, cure: &str) -> Self {
+        Self(vec![(reason, cure.to_owned())])
+    }
+}
+
 impl fmt::Display for Refused {
     /// A line for each reason with its cure.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +147,7 @@ pub fn spec_with(mut spec: Spec, wishes: &Wishes) -> Result<(Spec, Vec<IpAddr>),
     }
     if let Some(region) = wishes.region.as_ref().filter(|region| !specfile::is_region(region)) {
         let reason = format!("--region: \"{}\" is no region", region.escape_debug());
-        return Err(Refused(vec![(reason, "write for example --region eu-west-1".to_owned())]));
+        return Err(Refused::one(reason, "write for example --region eu-west-1"));
     }
     if let (ProviderSpec::Ec2(ec2), Some(region)) = (&mut spec.provider, &wishes.region) {
         ec2.region = Some(region.clone());
@@ -156,15 +162,11 @@ pub fn spec_with(mut spec: Spec, wishes: &Wishes) -> Result<(Spec, Vec<IpAddr>),
 
 /// Where the servers are, as far as anybody says so. None: instances find them by their tag.
 fn servers(spec: &Spec, join: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
-    let in_spec = match &spec.provider {
-        ProviderSpec::Sandbox { servers, .. } => usize::from(*servers),
-        ProviderSpec::Ec2(ec2) => usize::from(ec2.servers),
-        ProviderSpec::Inventory { hosts } => hosts.iter().filter(|host| host.role.is_server()).count(),
-    };
+    let in_spec = spec.provider.servers();
     let mut join = join.to_vec();
     join.sort_unstable();
     join.dedup();
-    let refused = |reason: String, cure: &str| Err(Refused(vec![(reason, cure.to_owned())]));
+    let refused = |reason: String, cure: &str| Err(Refused::one(reason, cure));
     for address in &join {
         if let Some(kind) = specfile::unreachable(*address) {
             return refused(format!("--join {address} is {kind}"), "name the server's own address in its network");
@@ -180,7 +182,7 @@ fn servers(spec: &Spec, join: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
     // Each server waits for as many as are named: with fewer, two could elect a leader each.
     if !join.is_empty() && join.len() < in_spec {
         let reason = format!("the spec has {in_spec} servers, and --join names {}", join.len());
-        return Err(Refused(vec![(reason, "name each server's address".to_owned())]));
+        return refused(reason, "name each server's address");
     }
     let ProviderSpec::Inventory { hosts } = &spec.provider else { return Ok(join) };
     if !join.is_empty() {
@@ -191,7 +193,7 @@ fn servers(spec: &Spec, join: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
     let known: Option<Vec<IpAddr>> = servers.map(address).collect();
     known.ok_or_else(|| {
         let reason = "the spec names servers by names, and hosts of your own have no tags to find them by".to_owned();
-        Refused(vec![(reason, "say their addresses: `--join ADDRESS` for each server".to_owned())])
+        Refused::one(reason, "say their addresses: `--join ADDRESS` for each server")
     })
 }
 

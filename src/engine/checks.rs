@@ -8,6 +8,7 @@ use std::time::Duration;
 use semver::Version;
 
 use crate::core::judge::{self, Script};
+use crate::core::render::{CONSUL_TEMPLATE_FOLDER, PROMETHEUS_CANDIDATE, PROMETHEUS_CONFIG};
 use crate::model::file::{Check, FileSource, HostPath, ManagedFile, Word};
 use crate::model::image::{Checked, Image, Verdict};
 use crate::model::init::Init;
@@ -233,7 +234,7 @@ impl Bench<'_> {
 
     /// Its configuration, with the paths of this tree and our own Consul.
     fn template_config(&self, consul: &str) -> Result<PathBuf, TrialError> {
-        let folder = "/etc/consul-template";
+        let folder = CONSUL_TEMPLATE_FOLDER;
         let config = HostPath::new(format!("{folder}/consul-template.hcl")).expect("a valid path");
         let text = judge::texts(&self.image.wanted).find(|(path, _)| **path == config).map(|(_, text)| text);
         let text = judge::moved_consul_template(text.unwrap_or_default(), &self.root(), consul);
@@ -242,13 +243,12 @@ impl Bench<'_> {
 
     /// What it printed, judged as it would be on the host, beside the rules that it names.
     async fn candidate(&self, text: &str, told: &str) -> Result<Option<Outcome>, TrialError> {
-        let main = "/etc/prometheus/prometheus.yml";
         let Some(check) = self.image.wanted.checks.iter().find(|check| check.title.starts_with("promtool")) else {
             return Ok(None);
         };
-        let path = HostPath::new(format!("{main}.candidate")).expect("a valid path");
+        let path = HostPath::new(PROMETHEUS_CANDIDATE).expect("a valid path");
         let path = self.tree.put(&path, text.as_bytes(), false)?;
-        let verdict = self.by_program(check, &[(main, &path)]).await?;
+        let verdict = self.by_program(check, &[(PROMETHEUS_CONFIG, &path)]).await?;
         Ok(Some((format!("{} of what is rendered with {told} in Consul", check.title), verdict)))
     }
 

@@ -106,6 +106,15 @@ pub enum ProviderSpec {
 }
 
 impl ProviderSpec {
+    /// How many servers the cluster is to have.
+    pub fn servers(&self) -> usize {
+        match self {
+            Self::Sandbox { servers, .. } => usize::from(*servers),
+            Self::Ec2(ec2) => usize::from(ec2.servers),
+            Self::Inventory { hosts } => hosts.iter().filter(|host| host.role.is_server()).count(),
+        }
+    }
+
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Sandbox { .. } => "sandbox",

@@ -7,10 +7,11 @@ use serde::Deserialize;
 
 use super::http::{ApiError, Endpoint, get};
 use super::remote::Remote;
+use crate::core::render::CONSUL_HTTP_PORT;
 use crate::model::report::Member;
 
 /// The agent's API listens on loopback only.
-const AGENT: Endpoint = Endpoint { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8500 };
+const AGENT: Endpoint = Endpoint { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: CONSUL_HTTP_PORT };
 
 /// `address:port` of Raft's leader; `None` while there is none.
 ///

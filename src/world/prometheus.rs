@@ -7,9 +7,8 @@ use serde::Deserialize;
 
 use super::http::{ApiError, Endpoint, get};
 use super::remote::Remote;
+use crate::core::render::PROMETHEUS_PORT;
 use crate::model::report::Target;
-
-const PORT: u16 = 9090;
 
 /// All active targets, sorted by job and instance. `address` is where Prometheus listens.
 ///
@@ -20,7 +19,7 @@ const PORT: u16 = 9090;
 /// # Errors
 /// When it does not answer, or not with targets.
 pub async fn targets(remote: &dyn Remote, address: IpAddr) -> Result<Vec<Target>, ApiError> {
-    let at = Endpoint { address, port: PORT };
+    let at = Endpoint { address, port: PROMETHEUS_PORT };
     let mut targets = match get::<Answer<Active>>(remote, at, "/api/v1/targets?state=active").await {
         Ok(answer) => answer.data.active_targets.into_iter().map(RawTarget::into_target).collect(),
         // Where none of the older ways is there either, the newest one's answer says most.

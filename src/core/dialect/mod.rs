@@ -8,7 +8,6 @@ mod table;
 use std::collections::BTreeMap;
 
 use semver::Version;
-use serde::Serialize;
 
 pub use conflicts::{About, Conflict, conflicts};
 pub use document::document;
@@ -77,20 +76,23 @@ pub struct Dialect<'a> {
 
 impl Dialect<'_> {
     pub fn has(&self, capability: Capability) -> bool {
-        let row = table::TABLE.iter().find(|row| row.capability == capability).expect("every capability has its row");
+        self.holds(table::TABLE.iter().find(|row| row.capability == capability).expect("every capability has its row"))
+    }
+
+    fn holds(&self, row: &Row) -> bool {
         let has = match (row.of, self.init) {
             (Part::Program(program), _) => self.versions.get(program).is_some_and(|version| row.has(version)),
             (Part::Upstart, Init::Upstart(version)) => row.has(version),
             (Part::Upstart, _) => false,
         };
         #[cfg(test)]
-        let has = has != (flip::FLIPPED.get() == Some(capability));
+        let has = has != (flip::FLIPPED.get() == Some(row.capability));
         has
     }
 
     /// Every capability by its name, for templates.
     pub fn can(&self) -> BTreeMap<Capability, bool> {
-        table::TABLE.iter().map(|row| (row.capability, self.has(row.capability))).collect()
+        table::TABLE.iter().map(|row| (row.capability, self.holds(row))).collect()
     }
 }
 
@@ -132,9 +134,7 @@ pub(crate) mod flip {
 
 /// A capability's name in templates.
 fn name(capability: Capability) -> String {
-    #[derive(Serialize)]
-    struct Named(Capability);
-    serde_json::to_value(Named(capability)).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(capability).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use crate::model::file::{ManagedFile, Reaction};
 use crate::model::version::Program;
 
 /// Its own folder.
-const FOLDER: &str = "/etc/consul-template";
+pub const FOLDER: &str = "/etc/consul-template";
 
 /// What it writes: beside the file that becomes of it, so that a rename is enough.
-const CANDIDATE: &str = "/etc/prometheus/prometheus.yml.candidate";
+pub const CANDIDATE: &str = "/etc/prometheus/prometheus.yml.candidate";
 
 /// The link that makes it start at boot: gone when it is no longer wanted.
 const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/consul-template.service";

@@ -8,7 +8,7 @@ use tera::{Context, Value};
 use super::{NODE_EXPORTER_PORT, Subject};
 use crate::core::dialect::{self, Capability, Dialect};
 use crate::core::install::quote;
-use crate::model::spec::{CheckKind, ProviderSpec, Service, ServiceCheck, Span, Spec};
+use crate::model::spec::{CheckKind, Service, ServiceCheck, Span, Spec};
 
 /// What one template is given beside what all are given.
 pub(super) type Values = Vec<(&'static str, Value)>;
@@ -34,11 +34,9 @@ pub(super) fn host_context(spec: &Spec, subject: &Subject, dialect: Dialect<'_>)
 
 /// How many servers elect the first leader.
 pub(super) fn servers_expected(spec: &Spec, subject: &Subject) -> usize {
-    match &spec.provider {
-        _ if !subject.servers.is_empty() => subject.servers.len(),
-        ProviderSpec::Sandbox { servers, .. } => usize::from(*servers),
-        ProviderSpec::Ec2(ec2) => usize::from(ec2.servers),
-        ProviderSpec::Inventory { hosts } => hosts.iter().filter(|host| host.role.is_server()).count(),
+    match subject.servers.len() {
+        0 => spec.provider.servers(),
+        named => named,
     }
 }
 

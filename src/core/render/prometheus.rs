@@ -10,7 +10,7 @@ use crate::model::file::{Check, ManagedFile, Reaction, Word};
 use crate::model::spec::{Discovery, Span};
 use crate::model::version::Program;
 
-pub(super) const CONFIG: &str = "/etc/prometheus/prometheus.yml";
+pub const CONFIG: &str = "/etc/prometheus/prometheus.yml";
 pub(super) const DATA: &str = "/var/lib/prometheus";
 
 impl Making<'_> {
