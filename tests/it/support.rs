@@ -169,12 +169,16 @@ fn to_answer(output: std::process::Output) -> Answer {
     }
 }
 
-/// An answer without what differs from run to run: times of day, durations, sizes, addresses.
+/// An answer without what differs from run to run: times of day, durations, sizes, addresses,
+/// and what only a slow run says (how long a step took, signs of life).
 pub fn redacted(answer: &Answer) -> String {
     let mut text = answer.to_string();
     for (pattern, with) in [
         (r"\d\d:\d\d:\d\d", "[TIME]"),
         (r"\d+\.\d+\.\d+\.\d+", "[ADDRESS]"),
+        (r" \(\d+ (s|min)( \d+ s)?\)", ""),
+        (r"(?m)^\[TIME\]  .*(  | )still .*: .*\n", ""),
+        (r"(?m)^\[TIME\]  .*: [\d.]+( kB| MB| B)? of [\d.]+ (kB|MB|B)\n", ""),
         (r"\b\d+(\.\d+)? (ms|s|min)\b( ago)?", "[DURATION]"),
         (r"\b\d+(\.\d+)? (kB|MB)\b", "[SIZE]"),
         // Columns are as wide as what stands in them.
