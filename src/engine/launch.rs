@@ -41,7 +41,7 @@ pub async fn launch(
         return (Vec::new(), Vec::new());
     }
     events.phase(Phase::Launch);
-    let launches: Vec<Launch> = wanted.iter().map(|host| Launch { name: host.name.clone(), role: host.role }).collect();
+    let launches: Vec<Launch> = wanted.iter().map(|host| Launch::plain(host.name.clone(), host.role)).collect();
     let begun = cloud.launch(&launches, events).await;
     arrive(cloud, wanted, begun, limits, events).await
 }

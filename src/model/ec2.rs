@@ -123,7 +123,8 @@ pub mod tag {
     pub const ROLE: &str = "clusterctl:role";
     /// The host's name, which is its Consul node name. `Name` is for people, and theirs to change.
     pub const HOST: &str = "clusterctl:host";
-    /// `launched` by clusterctl, or `joined` to the cluster and never to be terminated with it.
+    /// `launched` by clusterctl, `joined` to the cluster and never to be terminated with it, one of the `fleet` that
+    /// an Auto Scaling group keeps, or launched from an `image` of ours.
     pub const ORIGIN: &str = "clusterctl:origin";
     /// Which launch of this host it is, from 1.
     pub const GENERATION: &str = "clusterctl:generation";
@@ -142,6 +143,8 @@ pub mod tag {
 
     pub const LAUNCHED: &str = "launched";
     pub const JOINED: &str = "joined";
+    pub const FLEET: &str = "fleet";
+    pub const IMAGED: &str = "image";
 }
 
 /// An instance that may be the leader: what discovery decides by.

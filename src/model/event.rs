@@ -71,6 +71,13 @@ pub enum Doing {
         command: String,
     },
     Terminate,
+    /// Clearing what belongs to one machine from a host that becomes an image.
+    Clear,
+    /// Making an image of the host's disk.
+    Seal,
+    CopyImage {
+        region: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

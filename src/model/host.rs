@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ec2::tag;
 use super::name::HostName;
 
 /// What a provider calls a machine: an EC2 instance id, a sandbox's host id, an inventory's host name.
@@ -117,4 +118,11 @@ pub struct Host {
     /// Public host keys known beforehand, in `known_hosts` form without the host: `ssh-ed25519 AAAA…`.
     pub host_keys: Vec<String>,
     pub tags: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// Its image holds all that it needs, and it joins by itself: nobody logs in to it to install anything.
+    pub fn is_baked(&self) -> bool {
+        self.tags.get(tag::ORIGIN).is_some_and(|origin| origin == tag::FLEET || origin == tag::IMAGED)
+    }
 }

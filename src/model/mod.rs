@@ -1,6 +1,7 @@
 //! Plain, validated types that every other floor speaks. No logic beyond validation, no I/O.
 
 pub mod artifact;
+pub mod baked;
 pub mod ec2;
 pub mod event;
 pub mod facts;

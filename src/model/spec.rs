@@ -227,6 +227,61 @@ pub enum Join {
     /// The same with the tag `consul-leader` alone, which says nothing of a cluster: for an image that is made without
     /// a spec, whose cluster need not be clusterctl's.
     LeaderTag,
+    /// It is told when its machine boots, by user data or by a file: an image is for hosts that nobody knows yet.
+    Boot,
+}
+
+/// What `ami build` puts into an image besides the programs and files of the spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct ImageSpec {
+    /// From where its hosts have the gossip key and the agents' token when they boot.
+    pub secrets: Secrets,
+    /// Regions that a finished AMI is copied to.
+    pub regions: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Secrets {
+    /// There are none.
+    #[default]
+    Without,
+    /// The SSM parameters `/clusterctl/<cluster>/gossip-key` and `…/agent-token`, each where it exists.
+    Ssm,
+}
+
+/// Nodes that an Auto Scaling group launches from an image: `[fleet]` in the spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FleetSpec {
+    /// How many a new group begins with; later the group itself knows.
+    pub size: u16,
+    pub min: u16,
+    pub max: u16,
+    /// An AMI's id; else the newest trusted one of `ami build`.
+    pub image: Option<String>,
+    /// The group takes what there is of them; empty: the `instance_type` of [ec2].
+    pub instance_types: Vec<String>,
+    /// How many are on demand before any is spot.
+    pub on_demand: u16,
+    /// The share of spot instances among the others, in percent.
+    pub spot_percent: u8,
+    /// How many percent stay in service while `fleet roll` replaces the others.
+    pub min_healthy: u8,
+}
+
+impl Default for FleetSpec {
+    fn default() -> Self {
+        Self {
+            size: 0,
+            min: 0,
+            max: 1000,
+            image: None,
+            instance_types: Vec::new(),
+            on_demand: 0,
+            spot_percent: 0,
+            min_healthy: 90,
+        }
+    }
 }
 
 /// Who is told of alerts.
@@ -301,6 +356,8 @@ pub struct Spec {
     pub alertmanager: Option<AlertmanagerSpec>,
     pub services: Vec<Service>,
     pub artifacts: ArtifactsSpec,
+    pub image: ImageSpec,
+    pub fleet: Option<FleetSpec>,
     /// A folder whose templates replace the embedded ones of the same name.
     pub templates: Option<PathBuf>,
 }
@@ -350,6 +407,8 @@ impl Spec {
             alertmanager: None,
             services: Vec::new(),
             artifacts: ArtifactsSpec::default(),
+            image: ImageSpec::default(),
+            fleet: None,
             templates: None,
         }
     }

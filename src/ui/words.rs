@@ -100,6 +100,9 @@ pub fn doing(doing: &Doing) -> String {
         Doing::Scrape => "waiting for Prometheus to scrape it".to_owned(),
         Doing::Run { command } => format!("running {}", plain(command)),
         Doing::Terminate => "removing".to_owned(),
+        Doing::Clear => "clearing what is only its own".to_owned(),
+        Doing::Seal => "making an image of its disk".to_owned(),
+        Doing::CopyImage { region } => format!("copying the image to {}", plain(region)),
     }
 }
 
@@ -123,6 +126,9 @@ pub fn did(doing: &Doing) -> String {
         Doing::Scrape => "scraped by Prometheus".to_owned(),
         Doing::Run { command } => format!("ran {}", plain(command)),
         Doing::Terminate => "removed".to_owned(),
+        Doing::Clear => "cleared what was only its own".to_owned(),
+        Doing::Seal => "made an image of its disk".to_owned(),
+        Doing::CopyImage { region } => format!("copied the image to {}", plain(region)),
     }
 }
 

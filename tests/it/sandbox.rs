@@ -56,7 +56,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn wanted(cluster: &str, count: usize) -> Vec<Launch> {
     let name = |n: usize| if n == 0 { format!("{cluster}-server-1") } else { format!("{cluster}-node-{n}") };
     let role = |n: usize| if n == 0 { Role::Server } else { Role::Node };
-    (0..count).map(|n| Launch { name: HostName::new(name(n)).unwrap(), role: role(n) }).collect()
+    (0..count).map(|n| Launch::plain(HostName::new(name(n)).unwrap(), role(n))).collect()
 }
 
 async fn up(sandbox: &Sandbox, wanted: &[Launch]) -> Vec<Host> {

@@ -83,7 +83,7 @@ impl Making<'_> {
         let retry_join = match self.spec.join {
             // EC2 compares values letter by letter, and people write True as they like.
             Join::LeaderTag => ["True", "true", "TRUE"].map(|value| find(LEADER, value)).to_vec(),
-            Join::Tag | Join::Addresses => vec![find(LEADS, self.spec.cluster.as_str())],
+            Join::Tag | Join::Addresses | Join::Boot => vec![find(LEADS, self.spec.cluster.as_str())],
         };
         Joining { retry_join, by_script: false }
     }

@@ -28,7 +28,7 @@ use section::Section;
 use crate::core::names::nearest;
 use crate::model::jump::{Jump, is_user};
 use crate::model::name::{ClusterName, Datacenter};
-use crate::model::spec::{ArtifactsSpec, Join, Span, Spec, SshSpec};
+use crate::model::spec::{ArtifactsSpec, ImageSpec, Join, Span, Spec, SshSpec};
 use crate::model::version::Preset;
 
 /// Reads a spec. `file` is its name in messages; paths in it are left as they are.
@@ -151,6 +151,8 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
         alertmanager,
         services,
         artifacts,
+        image: ImageSpec::default(),
+        fleet: None,
         templates,
     };
     versions::refuse_conflicts(file, &spec, &versions);

@@ -154,7 +154,13 @@ impl Live for Plain {
 const fn is_announced(doing: &Doing) -> bool {
     matches!(
         doing,
-        Doing::BuildBase { .. } | Doing::FetchArtifact { .. } | Doing::Launch | Doing::Send { .. } | Doing::Run { .. }
+        Doing::BuildBase { .. }
+            | Doing::FetchArtifact { .. }
+            | Doing::Launch
+            | Doing::Send { .. }
+            | Doing::Run { .. }
+            | Doing::Seal
+            | Doing::CopyImage { .. }
     )
 }
 

@@ -152,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_host_lives_as_at_a_provider() {
         let (cloud, events) = (FakeCloud::new(), Events::silent());
-        let launch = |name: &str| Launch { name: HostName::new(name).unwrap(), role: Role::Node };
+        let launch = |name: &str| Launch::plain(HostName::new(name).unwrap(), Role::Node);
         let (a, b) = (launch("a"), launch("b"));
         cloud.refuse_boot(&b.name);
         cloud.refuse_launch(&HostName::new("c").unwrap());

@@ -153,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn what_exists_counts_as_launched_and_nothing_else_can_be() {
         let (cloud, events) = (inventory(), Events::silent());
-        let launch = |name: &str| Launch { name: HostName::new(name).unwrap(), role: Role::Node };
+        let launch = |name: &str| Launch::plain(HostName::new(name).unwrap(), Role::Node);
         let answers = cloud.launch(&[launch("new"), launch("web")], &events).await;
         assert!(matches!(&answers[0], Err(CloudError::Unsupported { cure, .. }) if cure.contains("[[host]]")));
         let web = answers[1].as_ref().unwrap();

@@ -6,11 +6,12 @@ mod inventory;
 pub mod sandbox;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use thiserror::Error;
 
+use crate::model::baked::{Baked, ImageId, Label};
 use crate::model::ec2::Candidate;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, Role};
@@ -90,6 +91,17 @@ impl CloudError {
 pub struct Launch {
     pub name: HostName,
     pub role: Role,
+    /// Else the provider's usual one, which knows nothing of clusterctl.
+    pub image: Option<ImageId>,
+    /// It ends by itself after so long, whatever became of whoever launched it; for hosts that only a build needs.
+    pub lifetime: Option<Duration>,
+}
+
+impl Launch {
+    /// A host that is provisioned over SSH.
+    pub const fn plain(name: HostName, role: Role) -> Self {
+        Self { name, role, image: None, lifetime: None }
+    }
 }
 
 /// An existing machine that is to become a host of the cluster.
@@ -181,4 +193,29 @@ pub trait Cloud: Send + Sync {
     /// Removes all that the provider made for this cluster, half-made things included. Repeatable. Disks stay
     /// where `keep_data`, as far as the provider has disks that can.
     async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError>;
+
+    /// Images of hosts, at providers that have them.
+    fn images(&self) -> Option<&dyn Images> {
+        None
+    }
+}
+
+/// Images of hosts.
+#[async_trait]
+pub trait Images: Send + Sync {
+    /// Switches the host off, for good, and makes an image of what is on its disk; waits until that can be launched.
+    /// What is half-made when this fails is removed.
+    async fn seal(&self, host: &HostId, label: &Label, events: &Events) -> Result<ImageId, CloudError>;
+
+    /// All images whose label names this cluster, the newest first.
+    async fn baked(&self) -> Result<Vec<Baked>, CloudError>;
+
+    /// Notes that the image was tried.
+    async fn prove(&self, id: &ImageId) -> Result<(), CloudError>;
+
+    /// Copies the image with its label; the answer names each region's copy, once it can be launched.
+    async fn copy(&self, id: &ImageId, region: &str, events: &Events) -> Result<ImageId, CloudError>;
+
+    /// Removes an image and its data; one that is gone counts as removed. Hosts that run from it go on.
+    async fn remove(&self, id: &ImageId) -> Result<(), CloudError>;
 }

@@ -236,7 +236,7 @@ impl Ec2 {
             led: true,
         };
         let name = HostName::new(format!("{}-node-1", self.cluster)).ok()?;
-        let (launch, subnet) = (Launch { name, role: Role::Node }, &ground.subnets[0].id);
+        let (launch, subnet) = (Launch::plain(name, Role::Node), &ground.subnets[0].id);
         let mut request = self.request(&launch, 1, 1, &footing, subnet).await.ok()?;
         if !has_groups {
             request = request.set_network_interfaces(None).subnet_id(subnet);

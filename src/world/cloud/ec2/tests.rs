@@ -114,7 +114,7 @@ fn footing() -> Footing {
 }
 
 fn launch(name: &str, role: Role) -> Launch {
-    Launch { name: HostName::new(name).unwrap(), role }
+    Launch::plain(HostName::new(name).unwrap(), role)
 }
 
 fn made() -> (u16, String) {
