@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::lock::{self, ClusterLock};
+use super::lease::{self, Taking};
+use super::local_lock::{self, ClusterLock, Wait};
 use super::paths::Paths;
 use super::{Global, connector::connector, templates};
 use crate::core::render::{PROMETHEUS_PORT, Renderer};
@@ -41,12 +42,26 @@ pub struct Session {
     pub limits: Limits,
     pub cancel: CancellationToken,
     pub renderer: Renderer,
-    pub cloud: Box<dyn Cloud>,
+    pub cloud: Arc<dyn Cloud>,
     pub connector: Box<dyn Connector>,
     pub cache: Cache,
     pub sources: Sources,
     /// Keeps progress drawn while the session lives; ends it before anything else is printed.
     pub reporter: Reporter,
+}
+
+/// What a changing verb holds until it ends.
+pub struct Held {
+    // Given back first.
+    _lease: Option<lease::Held>,
+    local: ClusterLock,
+}
+
+impl Held {
+    /// For a cluster that is gone: leaves no file of the lock here.
+    pub fn remove(self) {
+        self.local.remove();
+    }
 }
 
 impl Session {
@@ -61,11 +76,11 @@ impl Session {
         let cancel = global.cancel(&ui);
         let reporter = reporter(&global, &ui)?;
         let renderer = renderer(&spec)?;
-        let cloud: Box<dyn Cloud> = match &spec.provider {
-            ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
-            ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
+        let cloud: Arc<dyn Cloud> = match &spec.provider {
+            ProviderSpec::Sandbox { .. } => Arc::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
+            ProviderSpec::Inventory { hosts } => Arc::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
             ProviderSpec::Ec2(ec2) => {
-                Box::new(Ec2::new(&spec, ec2, paths.home.clone(), reporter.events(), cancel.clone()))
+                Arc::new(Ec2::new(&spec, ec2, paths.home.clone(), reporter.events(), cancel.clone()))
             }
         };
         let connector = connector(&global, &paths, &spec, &ui, &cancel)?;
@@ -93,10 +108,14 @@ impl Session {
         })
     }
 
-    /// The lock that a changing verb holds.
-    pub async fn lock(&self, verb: &str) -> Result<ClusterLock> {
-        let wait = lock::Wait { most: self.global.lock_timeout, cancel: &self.cancel, events: &self.events };
-        lock::take(&self.paths.lock(&self.spec.cluster), &self.spec.cluster, verb, wait).await
+    /// The lock that a changing verb holds: here, and where other machines see it.
+    pub async fn lock(&self, verb: &str) -> Result<Held> {
+        let cluster = &self.spec.cluster;
+        let wait = Wait { most: self.global.lock_timeout, cancel: &self.cancel, events: &self.events };
+        let local = local_lock::take(&self.paths.lock(cluster), cluster, verb, wait).await?;
+        let (cloud, paths, farewells) = (&self.cloud, &self.paths, &self.global.farewells);
+        let lease = lease::take(Taking { cloud, cluster, paths, command: verb, wait, farewells }).await?;
+        Ok(Held { _lease: lease, local })
     }
 
     /// Hosts of the user's own are changed only when someone agreed; the sandbox holds nothing of value.

@@ -14,6 +14,8 @@ pub mod exit;
 pub mod hints;
 mod init;
 mod join_node;
+mod lease;
+mod local_lock;
 mod lock;
 mod paths;
 mod plan;
@@ -34,6 +36,7 @@ use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+use self::lease::Farewells;
 use self::signals::Stop;
 use self::summary::Summary;
 use crate::model::name::ClusterName;
@@ -113,6 +116,8 @@ pub struct Global {
     pub stop: Stop,
     #[arg(skip)]
     pub summary: Summary,
+    #[arg(skip)]
+    pub farewells: Farewells,
 }
 
 impl Global {
@@ -144,6 +149,7 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
     Policy(policy::PolicyArgs),
     Render(render::RenderArgs),
+    Lock(lock::LockArgs),
     Exec(exec::ExecArgs),
     Ssh(ssh::SshArgs),
     #[command(subcommand)]
@@ -157,6 +163,13 @@ impl Cli {
     /// # Errors
     /// Whatever kept the command from its end; hosts that failed are no error but an exit code.
     pub async fn run(self) -> Result<u8> {
+        let farewells = self.global.farewells.clone();
+        let ended = self.run_to_its_end().await;
+        farewells.finish().await;
+        ended
+    }
+
+    async fn run_to_its_end(self) -> Result<u8> {
         let Self { global, verb } = self;
         let Some(file) = global.junit.clone() else {
             return global.stop.within(global.timeout, verb.goes_on(), verb.run(global.clone())).await;
@@ -194,6 +207,7 @@ impl Verb {
             Self::Doctor(_) => "doctor",
             Self::Policy(_) => "policy",
             Self::Render(_) => "render",
+            Self::Lock(_) => "lock",
             Self::Exec(_) => "exec",
             Self::Ssh(_) => "ssh",
             Self::Artifacts(_) => "artifacts",
@@ -219,6 +233,7 @@ impl Verb {
             Self::Doctor(args) => doctor::run(global, args).await,
             Self::Policy(args) => policy::run(&global, &args),
             Self::Render(args) => render::run(global, args).await,
+            Self::Lock(args) => lock::run(global, args).await,
             Self::Exec(args) => exec::run(global, args).await,
             Self::Ssh(args) => ssh::run(global, args).await,
             Self::Artifacts(verb) => artifacts::run(global, verb).await,

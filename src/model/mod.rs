@@ -11,6 +11,7 @@ pub mod image;
 pub mod init;
 pub mod jump;
 pub mod lasting;
+pub mod lease;
 pub mod name;
 pub mod plan;
 pub mod report;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tera::{Context, Tera, Value};
 
 use crate::moto::{Metadata, Moto, Service};
-use crate::support::{Answer, answer};
+use crate::support::{Answer, answer, put_program};
 
 /// What the script is rendered with.
 #[derive(Debug, Clone, Copy)]
@@ -90,8 +90,7 @@ impl Machine {
     fn program(&self, name: &str, text: &str) {
         let path = self.path("bin").join(name);
         let _ = fs::remove_file(&path);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        put_program(&path, text);
     }
 
     fn command(&self, asked: &Asked, args: &[&str]) -> Command {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,6 +17,8 @@ use clusterctl::model::name::HostName;
 use clusterctl::model::spec::Spec;
 use clusterctl::model::version::{Preset, Program};
 use clusterctl::world::artifacts::Cache;
+
+use crate::support::put_program;
 
 /// What is in the cache for this machine's processor.
 fn cached() -> Vec<Artifact> {
@@ -60,8 +61,7 @@ fn unpack_to(executable: &Executable, path: &Path) {
     let mut bytes = Vec::new();
     let gz = fs::File::open(&executable.gzip.path).unwrap();
     flate2::read::GzDecoder::new(gz).read_to_end(&mut bytes).unwrap();
-    fs::write(path, bytes).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    put_program(path, bytes);
 }
 
 /// A folder laid out as the host would be, programs included.

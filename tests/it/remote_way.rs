@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use clusterctl::world::remote::{
 use tokio_util::sync::CancellationToken;
 
 use crate::sshd::{Sshd, command, keygen, refused};
+use crate::support::put_program;
 
 /// A host and the bastion before it, which takes the host's key too.
 struct Way {
@@ -238,8 +238,7 @@ async fn the_users_ssh_goes_the_same_way() {
     // Both take this configuration for the user's own.
     let wrapper = way.host.path("ssh");
     let config = way.host.path("ssh_config");
-    fs::write(&wrapper, format!("#!/bin/sh\nexec /usr/bin/ssh -F '{}' \"$@\"\n", config.display())).unwrap();
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    put_program(&wrapper, format!("#!/bin/sh\nexec /usr/bin/ssh -F '{}' \"$@\"\n", config.display()));
     let port = way.host.port.to_string();
     fs::write(
         way.host.path("users_known_hosts"),

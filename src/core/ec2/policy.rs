@@ -55,7 +55,9 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("iam", "TagInstanceProfile", "marks the identity as the cluster's"),
     ("iam", "TagRole", "marks the identity as the cluster's"),
     ("servicequotas", "GetServiceQuota", "`doctor` compares the quota with the cluster"),
-    ("ssm", "GetParameter", "finds a distribution's newest AMI"),
+    ("ssm", "DeleteParameter", "gives the cluster's lease back"),
+    ("ssm", "GetParameter", "finds a distribution's newest AMI; sees who holds the lease"),
+    ("ssm", "PutParameter", "takes the cluster's lease, so that two operators do not change it at once"),
     ("sts", "GetCallerIdentity", "`doctor` says who you are"),
 ];
 

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::{Cloud, CloudError, Launch, Removed};
+use super::{Cloud, CloudError, Launch, Leases, Removed};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, SshTarget};
+use crate::model::lease::{Lease, Standing};
 use crate::model::name::HostName;
 use crate::model::report::Finding;
 
@@ -23,6 +24,8 @@ struct Inner {
     launched: u8,
     cannot_launch: BTreeSet<HostName>,
     cannot_boot: BTreeSet<HostName>,
+    lease: Option<Lease>,
+    no_leases: bool,
 }
 
 impl FakeCloud {
@@ -42,6 +45,11 @@ impl FakeCloud {
     /// From now on this host launches and never comes up.
     pub fn refuse_boot(&self, name: &HostName) {
         self.inner().cannot_boot.insert(name.clone());
+    }
+
+    /// From now on nobody may take a lease.
+    pub fn refuse_leases(&self) {
+        self.inner().no_leases = true;
     }
 
     /// Lets all hosts launch and boot again.
@@ -141,6 +149,49 @@ impl Cloud for FakeCloud {
     async fn destroy(&self, _: bool, _: &Events) -> Result<Removed, CloudError> {
         let hosts = std::mem::take(&mut self.inner().hosts);
         Ok(Removed { hosts: hosts.into_keys().collect(), ..Removed::default() })
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Leases for FakeCloud {
+    async fn lease(&self) -> Result<Option<Lease>, CloudError> {
+        Ok(self.inner().lease.clone())
+    }
+
+    async fn take_lease(&self, wanted: &Lease) -> Result<Result<(), Lease>, CloudError> {
+        let mut inner = self.inner();
+        if inner.no_leases {
+            let (code, message) = (Some("AccessDeniedException".to_owned()), "not allowed".to_owned());
+            return Err(CloudError::Api { action: "fake:TakeLease", code, message, cure: None });
+        }
+        match &inner.lease {
+            Some(there) if there.standing(&wanted.machine, wanted.since) == Standing::Held => Ok(Err(there.clone())),
+            _ => {
+                inner.lease = Some(wanted.clone());
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    async fn renew_lease(&self, lease: &Lease) -> Result<Result<(), Option<Lease>>, CloudError> {
+        let mut inner = self.inner();
+        if inner.lease.as_ref().is_some_and(|there| there.id == lease.id) {
+            inner.lease = Some(lease.clone());
+            return Ok(Ok(()));
+        }
+        Ok(Err(inner.lease.clone()))
+    }
+
+    async fn end_lease(&self, id: &str) -> Result<(), CloudError> {
+        let mut inner = self.inner();
+        if inner.lease.as_ref().is_some_and(|there| there.id == id) {
+            inner.lease = None;
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::model::baked::{Baked, ImageId, Label};
 use crate::model::ec2::Candidate;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, Role};
+use crate::model::lease::Lease;
 use crate::model::name::HostName;
 use crate::model::plan::ResourceStep;
 use crate::model::report::Finding;
@@ -194,10 +195,31 @@ pub trait Cloud: Send + Sync {
     /// where `keep_data`, as far as the provider has disks that can.
     async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError>;
 
+    /// Where the cluster's lease is, at providers whose hosts are changed from several machines.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
+
     /// Images of hosts, at providers that have them.
     fn images(&self) -> Option<&dyn Images> {
         None
     }
+}
+
+/// The one lease on a cluster. Giving it back does not end with an interrupt.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// The lease that is there.
+    async fn lease(&self) -> Result<Option<Lease>, CloudError>;
+
+    /// Takes it, from the dead too; or the one that holds it. Only for who holds the local lock.
+    async fn take_lease(&self, wanted: &Lease) -> Result<Result<(), Lease>, CloudError>;
+
+    /// Writes the lease again, with its new term, while it is still there; or what is there in its place.
+    async fn renew_lease(&self, lease: &Lease) -> Result<Result<(), Option<Lease>>, CloudError>;
+
+    /// Gives it back. Another one's is left alone.
+    async fn end_lease(&self, id: &str) -> Result<(), CloudError>;
 }
 
 /// Images of hosts.

@@ -6,7 +6,7 @@ mod programs;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -80,6 +80,9 @@ impl Tree {
     }
 }
 
+/// Between two attempts to run a program that is still open somewhere.
+const BUSY: Duration = Duration::from_millis(10);
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ran {
@@ -102,7 +105,16 @@ pub async fn run(words: &[OsString], limit: Duration) -> Result<Ran, TrialError>
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let cause = |cause| TrialError::Run { program: program.to_string_lossy().into_owned(), cause };
-    match tokio::time::timeout(limit, command.output()).await {
+    let ended = async {
+        loop {
+            match command.output().await {
+                // It was written just now, and a process that was started meanwhile still has the file open.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => tokio::time::sleep(BUSY).await,
+                ended => return ended,
+            }
+        }
+    };
+    match tokio::time::timeout(limit, ended).await {
         Ok(output) => {
             let output = output.map_err(cause)?;
             Ok(Ran::Ended { good: output.status.success(), stdout: output.stdout, stderr: output.stderr })

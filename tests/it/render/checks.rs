@@ -2,11 +2,11 @@
 //! older ones with `--older`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{folder, render};
-use crate::support::{Answer, answer, binary};
+use crate::support::{Answer, answer, binary, put_program};
 
 /// With no program but what `path` has.
 fn without_programs(dir: &Path, args: &[&str], path: &Path) -> Answer {
@@ -137,9 +137,9 @@ fn a_program_on_path_judges_where_the_cache_has_none() {
     let (dir, bin) = (folder(), folder());
     let consul = cached("consul/1.22.7", "consul.gz");
     let to = bin.path().join("consul");
-    let mut packed = flate2::read::GzDecoder::new(fs::File::open(consul).unwrap());
-    std::io::copy(&mut packed, &mut fs::File::create(&to).unwrap()).unwrap();
-    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut program = Vec::new();
+    flate2::read::GzDecoder::new(fs::File::open(consul).unwrap()).read_to_end(&mut program).unwrap();
+    put_program(&to, program);
     let answer = without_programs(dir.path(), &["--check", "--role", "node", "--output", "json"], bin.path()).expect(0);
     let document = answer.json();
     let consul = document["checks"].as_array().unwrap().iter().find(|check| check["title"] == "consul validate");

@@ -25,6 +25,8 @@ mod host;
 
 use host::Machine;
 
+use crate::support::put_program;
+
 const XENIAL: Version = Version::new(1, 13, 2);
 
 /// All that is wanted of a server, as it is rendered for this version of Upstart.
@@ -267,8 +269,7 @@ async fn upstart_reads_every_job() {
                    trap 'exit 1' TERM\nwhile :; do sleep 0.1; done\n";
     let put = |name: &str, program: &str| {
         let at = site.machine.file(&format!("usr/local/bin/{name}"));
-        std::fs::write(&at, program).unwrap();
-        std::fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        put_program(&at, program);
     };
     site.run("mkdir -p /usr/local/lib/clusterctl && chmod 755 /usr/local/lib/clusterctl").await;
     put("../lib/clusterctl/reload-prometheus", "#!/bin/sh\necho \"$(id -un) $(id -Gn) $*\" >>/tmp/handed\n");

@@ -2,7 +2,6 @@
 //! Upstart does not have in store when it is wanted. tests/it/upstart has the real one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 use super::super::bundle::{INSTALLER, UPSTART};
 use super::super::facts::facts_script;
 use crate::core::install::{InstallerLine, parse_facts, parse_line};
+use crate::core::render::tests::put_program;
 use crate::model::facts::{Facts, FactsQuery, UnitFact};
 use crate::model::file::UnitName;
 use crate::model::init::Init;
@@ -70,8 +70,7 @@ impl Host {
         for folder in ["bin", "jobs", "stage", "root/etc/init", "root/var/log/clusterctl", "root/var/lib/clusterctl"] {
             fs::create_dir_all(host.dir.path().join(folder)).unwrap();
         }
-        host.write("bin/initctl", INITCTL);
-        fs::set_permissions(host.at("bin/initctl"), fs::Permissions::from_mode(0o755)).unwrap();
+        put_program(&host.at("bin/initctl"), INITCTL);
         host
     }
 
@@ -284,8 +283,7 @@ fn nothing_waits_for_ever() {
         let host = Host::new(shell);
         for own in [false, true] {
             if own {
-                host.write("bin/timeout", "#!/bin/sh\nexit 1\n");
-                fs::set_permissions(host.at("bin/timeout"), fs::Permissions::from_mode(0o755)).unwrap();
+                put_program(&host.at("bin/timeout"), "#!/bin/sh\nexit 1\n");
             }
             // busybox' shell has a `timeout` of its own, which comes first.
             let said = host.install(

@@ -1,7 +1,7 @@
 //! The script that makes Prometheus read a new configuration, run by real shells in a folder of its own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tera::Context;
 
 use crate::core::render::Renderer;
+use crate::core::render::tests::put_program;
 use crate::core::templates::Overrides;
 
 const SHELLS: [&str; 2] = ["dash", "busybox"];
@@ -51,8 +52,7 @@ impl Place {
     }
 
     fn program(&self, file: &str, text: &str) {
-        fs::write(self.at(file), text).unwrap();
-        fs::set_permissions(self.at(file), fs::Permissions::from_mode(0o755)).unwrap();
+        put_program(&self.at(file), text);
     }
 
     fn config(&self) -> PathBuf {

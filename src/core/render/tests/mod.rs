@@ -19,6 +19,16 @@ pub(crate) mod readers;
 mod schema;
 mod strings;
 
+/// A program of the test's own. Written by a child: a file that this process has open for writing is open in whatever
+/// another test's thread starts in that moment, too, and then cannot be run ("Text file busy").
+pub(crate) fn put_program(at: &std::path::Path, text: impl AsRef<[u8]>) {
+    let write = ["-c", "cat >\"$0\" && chmod 755 \"$0\""];
+    let mut child =
+        std::process::Command::new("sh").args(write).arg(at).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_ref()).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", at.display());
+}
+
 pub(crate) fn artifacts() -> BTreeMap<Program, Artifact> {
     let versions = Preset::Current.versions();
     let artifact = |(program, version): (Program, &semver::Version)| {

@@ -8,7 +8,7 @@ use semver::Version;
 
 use super::super::*;
 use crate::core::render::tests::readers::{literal, unit, words};
-use crate::core::render::tests::{RENDERER, texts};
+use crate::core::render::tests::{RENDERER, put_program, texts};
 use crate::core::render::{Subject, absent};
 use crate::model::host::Role;
 use crate::model::init::Init;
@@ -117,8 +117,7 @@ fn arguments_of(name: &str, text: &str, version: &Version, flags: &str, join: &s
         ("chroot", "shift 3\nexec \"$@\""),
         ("find-leader", join),
     ] {
-        std::fs::write(at(file), format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(at(file), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        put_program(at(file).as_ref(), format!("#!/bin/sh\n{script}\n"));
     }
     let job = check(text, version).unwrap();
     assert_eq!(job.scripts().filter(|script| script.contains("exec ")).count(), 1);

@@ -38,12 +38,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// All tries of one call together.
 const CALL: Duration = Duration::from_secs(300);
+/// A network without a way to SSM must not hold up a command for long: it goes on without a lease.
+const LEASE_ATTEMPTS: u32 = 3;
+const LEASE_CALL: Duration = Duration::from_secs(12);
 
 /// One client a service, all over one connection pool and one watcher.
 pub struct Clients {
     pub ec2: aws_sdk_ec2::Client,
     pub iam: aws_sdk_iam::Client,
     pub ssm: aws_sdk_ssm::Client,
+    /// The same service for the lease, which is given back after an interrupt too.
+    pub leases: aws_sdk_ssm::Client,
     pub sts: aws_sdk_sts::Client,
     pub quotas: aws_sdk_servicequotas::Client,
     pub region: String,
@@ -95,6 +100,14 @@ impl Clients {
             ),
             ssm: aws_sdk_ssm::Client::from_conf(
                 aws_sdk_ssm::config::Builder::from(config).interceptor(watch()).build(),
+            ),
+            leases: aws_sdk_ssm::Client::from_conf(
+                aws_sdk_ssm::config::Builder::from(config)
+                    .retry_config(RetryConfig::standard().with_max_attempts(LEASE_ATTEMPTS))
+                    .timeout_config(
+                        TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(LEASE_CALL).build(),
+                    )
+                    .build(),
             ),
             sts: aws_sdk_sts::Client::from_conf(
                 aws_sdk_sts::config::Builder::from(config).interceptor(watch()).build(),

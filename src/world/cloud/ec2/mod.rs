@@ -15,6 +15,7 @@ mod instance;
 mod keypair;
 mod launch;
 mod leader;
+mod lease;
 mod network;
 mod wait;
 
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::client::{Clients, code, refused};
 use self::wait::Latest;
-use super::{Adopt, Cloud, CloudError, Launch, Removed};
+use super::{Adopt, Cloud, CloudError, Launch, Leases, Removed};
 use crate::model::ec2::{Candidate, Ec2Spec, tag};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId};
@@ -193,6 +194,10 @@ impl Cloud for Ec2 {
 
     async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError> {
         self.destroy_all(keep_data, events).await
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
     }
 }
 
