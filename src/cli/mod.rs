@@ -91,7 +91,7 @@ pub struct Global {
     /// Stop cleanly after this long, as Ctrl-C does, and exit 124; what changes hosts goes on when run again
     #[arg(long, global = true, value_name = "DURATION", value_parser = Span::positive)]
     pub timeout: Option<Span>,
-    /// Wait this long for another command that changes the cluster from this machine [default: fail at once]
+    /// Wait this long for another command that changes the cluster, here or (EC2) anywhere [default: fail at once]
     #[arg(long, global = true, value_name = "DURATION")]
     pub lock_timeout: Option<Span>,
     /// Write how it went into this file as a JUnit report: the command, each host, Consul's and Prometheus' word

@@ -9,6 +9,7 @@ mod find_leader;
 mod floors;
 mod lab;
 mod lab_join;
+mod lease;
 mod moto;
 mod older;
 mod programs;
