@@ -20,7 +20,7 @@ use crate::model::event::Events;
 use crate::model::lease::{Lease, RENEWAL, TERM};
 use crate::model::name::ClusterName;
 use crate::model::spec::Span;
-use crate::world::cloud::{Cloud, CloudError, Leases};
+use crate::world::cloud::{Cloud, CloudError, Leases, Turn};
 
 /// Between two looks at a lease that somebody holds.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -104,7 +104,7 @@ async fn obtain(leases: &dyn Leases, lease: &Lease, taking: &Taking<'_>) -> Resu
     let deadline = Instant::now() + wait.most.map_or(Duration::ZERO, Span::as_duration);
     let mut told = None;
     loop {
-        let Err(there) = leases.take_lease(&lease.renewed(Timestamp::now())).await? else { return Ok(()) };
+        let Turn::Theirs(there) = leases.take_lease(&lease.renewed(Timestamp::now())).await? else { return Ok(()) };
         let holder = there.holder();
         let Some(most) = wait.most else {
             bail!(
@@ -148,15 +148,14 @@ fn keep(taking: &Taking<'_>, lease: Lease) -> Held {
 }
 
 async fn renew(leases: &dyn Leases, lease: &Lease, cluster: &ClusterName, events: &Events, cancel: &CancellationToken) {
-    match leases.renew_lease(&lease.renewed(Timestamp::now())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(other)) => {
-            let whose = other.map_or_else(|| "somebody released it".to_owned(), |other| other.holder());
-            events.warn(None, format!("the lease on {cluster} is lost ({whose}): stopping"));
-            cancel.cancel();
-        }
-        Err(error) => events.warn(None, format!("the lease on {cluster} could not be renewed: {error}")),
-    }
+    let whose = match leases.renew_lease(&lease.renewed(Timestamp::now())).await {
+        Ok(Turn::Ours) => return,
+        Ok(Turn::Theirs(other)) => other.holder(),
+        Ok(Turn::Nobodys) => "somebody released it".to_owned(),
+        Err(error) => return events.warn(None, format!("the lease on {cluster} could not be renewed: {error}")),
+    };
+    events.warn(None, format!("the lease on {cluster} is lost ({whose}): stopping"));
+    cancel.cancel();
 }
 
 /// The id of this state folder: whoever uses another one, on this machine or elsewhere, has other local locks.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::{Cloud, CloudError, Launch, Leases, Removed};
+use super::{Cloud, CloudError, Launch, Leases, Removed, Turn};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, SshTarget};
 use crate::model::lease::{Lease, Standing};
@@ -162,28 +162,30 @@ impl Leases for FakeCloud {
         Ok(self.inner().lease.clone())
     }
 
-    async fn take_lease(&self, wanted: &Lease) -> Result<Result<(), Lease>, CloudError> {
+    async fn take_lease(&self, wanted: &Lease) -> Result<Turn, CloudError> {
         let mut inner = self.inner();
         if inner.no_leases {
             let (code, message) = (Some("AccessDeniedException".to_owned()), "not allowed".to_owned());
             return Err(CloudError::Api { action: "fake:TakeLease", code, message, cure: None });
         }
         match &inner.lease {
-            Some(there) if there.standing(&wanted.machine, wanted.since) == Standing::Held => Ok(Err(there.clone())),
+            Some(there) if there.standing(&wanted.machine, wanted.since) == Standing::Held => {
+                Ok(Turn::Theirs(there.clone()))
+            }
             _ => {
                 inner.lease = Some(wanted.clone());
-                Ok(Ok(()))
+                Ok(Turn::Ours)
             }
         }
     }
 
-    async fn renew_lease(&self, lease: &Lease) -> Result<Result<(), Option<Lease>>, CloudError> {
+    async fn renew_lease(&self, lease: &Lease) -> Result<Turn, CloudError> {
         let mut inner = self.inner();
         if inner.lease.as_ref().is_some_and(|there| there.id == lease.id) {
             inner.lease = Some(lease.clone());
-            return Ok(Ok(()));
+            return Ok(Turn::Ours);
         }
-        Ok(Err(inner.lease.clone()))
+        Ok(inner.lease.clone().map_or(Turn::Nobodys, Turn::Theirs))
     }
 
     async fn end_lease(&self, id: &str) -> Result<(), CloudError> {

@@ -206,17 +206,25 @@ pub trait Cloud: Send + Sync {
     }
 }
 
+/// Whose a lease is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    Ours,
+    Theirs(Lease),
+    Nobodys,
+}
+
 /// The one lease on a cluster. Giving it back does not end with an interrupt.
 #[async_trait]
 pub trait Leases: Send + Sync {
     /// The lease that is there.
     async fn lease(&self) -> Result<Option<Lease>, CloudError>;
 
-    /// Takes it, from the dead too; or the one that holds it. Only for who holds the local lock.
-    async fn take_lease(&self, wanted: &Lease) -> Result<Result<(), Lease>, CloudError>;
+    /// Takes it, from the dead too. Only for who holds the local lock.
+    async fn take_lease(&self, wanted: &Lease) -> Result<Turn, CloudError>;
 
-    /// Writes the lease again, with its new term, while it is still there; or what is there in its place.
-    async fn renew_lease(&self, lease: &Lease) -> Result<Result<(), Option<Lease>>, CloudError>;
+    /// Writes the lease again, with its new term, while it is still there.
+    async fn renew_lease(&self, lease: &Lease) -> Result<Turn, CloudError>;
 
     /// Gives it back. Another one's is left alone.
     async fn end_lease(&self, id: &str) -> Result<(), CloudError>;

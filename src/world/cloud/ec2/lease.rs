@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Ec2;
 use super::client::{code, refused};
 use crate::model::lease::{Lease, Standing};
-use crate::world::cloud::{CloudError, Leases};
+use crate::world::cloud::{CloudError, Leases, Turn};
 
 /// Two that take over the same dead lease write one after the other within this; the last one has it.
 const CONTEST: Duration = Duration::from_secs(1);
@@ -57,26 +57,26 @@ impl Leases for Ec2 {
         }
     }
 
-    async fn take_lease(&self, wanted: &Lease) -> Result<Result<(), Lease>, CloudError> {
+    async fn take_lease(&self, wanted: &Lease) -> Result<Turn, CloudError> {
         for _ in 0..TRIES {
             if self.put_lease(wanted, false).await? {
-                return Ok(Ok(()));
+                return Ok(Turn::Ours);
             }
             let Some(there) = self.lease().await? else { continue };
             if there.id == wanted.id {
-                return Ok(Ok(()));
+                return Ok(Turn::Ours);
             }
             let standing = there.standing(&wanted.machine, Timestamp::now());
             if standing == Standing::Held {
-                return Ok(Err(there));
+                return Ok(Turn::Theirs(there));
             }
             self.put_lease(wanted, true).await?;
             if standing == Standing::Expired {
                 self.pause(CONTEST).await?;
             }
             match self.lease().await? {
-                Some(last) if last.id == wanted.id => return Ok(Ok(())),
-                Some(last) => return Ok(Err(last)),
+                Some(last) if last.id == wanted.id => return Ok(Turn::Ours),
+                Some(last) => return Ok(Turn::Theirs(last)),
                 None => {}
             }
         }
@@ -87,10 +87,11 @@ impl Leases for Ec2 {
         })
     }
 
-    async fn renew_lease(&self, lease: &Lease) -> Result<Result<(), Option<Lease>>, CloudError> {
+    async fn renew_lease(&self, lease: &Lease) -> Result<Turn, CloudError> {
         match self.lease().await? {
-            Some(there) if there.id == lease.id => self.put_lease(lease, true).await.map(|_| Ok(())),
-            other => Ok(Err(other)),
+            Some(there) if there.id == lease.id => self.put_lease(lease, true).await.map(|_| Turn::Ours),
+            Some(other) => Ok(Turn::Theirs(other)),
+            None => Ok(Turn::Nobodys),
         }
     }
 
