@@ -25,6 +25,7 @@ mod status;
 mod summary;
 mod targets;
 mod templates;
+mod terraform;
 mod up;
 
 use std::path::PathBuf;
