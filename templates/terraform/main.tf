@@ -253,7 +253,7 @@ resource "aws_launch_template" "node" {
     resource_type = "instance"
 
     tags = merge(local.tags, {
-      "Name" = {{ node_name | hcl }}
+      "Name" = "{{ cluster }}-node"
       "clusterctl:role" = "node"
       "clusterctl:origin" = "fleet"
     })

@@ -1,6 +1,7 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
 mod ci;
+mod ci_images;
 mod cli;
 mod consul_template;
 mod e2e;
@@ -18,4 +19,5 @@ mod render;
 mod sandbox;
 mod sshd;
 mod support;
+mod terraform;
 mod upstart;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -17,9 +18,11 @@ fn spec(text: &str) -> Spec {
     crate::core::specfile::parse(text, "cluster.toml").unwrap()
 }
 
+static RENDERER: LazyLock<Renderer> = LazyLock::new(|| Renderer::new(&Overrides::new()).unwrap());
+
 fn text(spec: &Spec) -> String {
     let ProviderSpec::Ec2(ec2) = &spec.provider else { panic!("no EC2") };
-    module(&Renderer::new(&Overrides::new()).unwrap(), spec, ec2).unwrap()
+    module(&RENDERER, spec, ec2).unwrap()
 }
 
 fn shop() -> Spec {
