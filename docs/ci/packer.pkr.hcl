@@ -31,6 +31,18 @@ variable "clusterctl" {
   default     = "clusterctl"
 }
 
+variable "programs" {
+  description = "What is in the image: as `clusterctl render --output json` has the versions of the spec."
+  type        = string
+  default     = "consul=1.22.7 node_exporter=1.12.1"
+}
+
+variable "servers" {
+  description = "How many servers the cluster has."
+  type        = number
+  default     = 1
+}
+
 variable "region" {
   type    = string
   default = "eu-west-1"
@@ -67,9 +79,15 @@ source "amazon-ebs" "node" {
     }
   }
 
+  # What `clusterctl ami` knows an image by.
   tags = {
+    "Name"                = "clusterctl ${var.cluster} node"
     "clusterctl:image-of" = var.cluster
     "clusterctl:role"     = "node"
+    "clusterctl:servers"  = var.servers
+    "clusterctl:programs" = var.programs
+    "clusterctl:spec"     = "sha256:${sha256(file(var.spec))}"
+    "clusterctl:created"  = timestamp()
   }
 }
 

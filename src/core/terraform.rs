@@ -35,11 +35,12 @@ fn context(spec: &Spec, ec2: &Ec2Spec) -> Context {
     let cluster = &spec.cluster;
     let mut context = Context::new();
     context.insert("cluster", cluster);
-    context.insert("node_name", &format!("clusterctl-{cluster}-node"));
+    context.insert("fleet_name", &format!("clusterctl-{cluster}"));
+    context.insert("instance_name", &format!("{cluster}-fleet"));
     context.insert("image", &fleet.image);
     context.insert("vpc", &ec2.vpc);
     context.insert("subnets", &ec2.subnets);
-    context.insert("instance_type", &ec2.instance_type);
+    context.insert("instance_type", fleet.instance_types.first().unwrap_or(&ec2.instance_type));
     context.insert("key_pair", &ec2.key_pair);
     context.insert("tags", &ec2.tags);
     context.insert("security_groups", &ec2.security_groups);
@@ -50,8 +51,8 @@ fn context(spec: &Spec, ec2: &Ec2Spec) -> Context {
     if let Some(region) = &ec2.region {
         context.insert("wrong_region", &format!("The spec says {region}: give the provider aws that region."));
     }
-    // cloud-init reads the first line, and finds nothing to do.
-    context.insert("user_data", &format!("#cloud-config\n# clusterctl: cluster={cluster}\n"));
+    // cloud-init reads it, and finds nothing to do.
+    context.insert("user_data", &format!("#cloud-config\n# clusterctl: cluster={cluster}\n{{}}\n"));
     identity(&mut context, spec, ec2);
     security_groups(&mut context, spec, ec2);
     context

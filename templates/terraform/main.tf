@@ -124,6 +124,7 @@ locals {
 
   image = var.image != null ? tomap({ "image-id" = var.image }) : tomap({
     "tag:clusterctl:image-of" = {{ cluster | hcl }}
+    "tag:clusterctl:role" = "node"
     "tag-key" = "clusterctl:proved"
     "state" = "available"
   })
@@ -208,7 +209,7 @@ resource "aws_vpc_security_group_egress_rule" "all_ipv6" {
 
 # How a node is launched. It is told its cluster in user-data, and finds all else out when it boots.
 resource "aws_launch_template" "node" {
-  name = {{ node_name | hcl }}
+  name = {{ fleet_name | hcl }}
   image_id = data.aws_ami.node.id
   instance_type = var.instance_type
   key_name = var.key_name
@@ -253,7 +254,7 @@ resource "aws_launch_template" "node" {
     resource_type = "instance"
 
     tags = merge(local.tags, {
-      "Name" = "{{ cluster }}-node"
+      "Name" = {{ instance_name | hcl }}
       "clusterctl:role" = "node"
       "clusterctl:origin" = "fleet"
     })
@@ -261,7 +262,11 @@ resource "aws_launch_template" "node" {
 
   tag_specifications {
     resource_type = "volume"
-    tags = local.tags
+
+    tags = merge(local.tags, {
+      "Name" = {{ instance_name | hcl }}
+      "clusterctl:origin" = "fleet"
+    })
   }
 {%- if region %}
 
@@ -274,9 +279,9 @@ resource "aws_launch_template" "node" {
 {%- endif %}
 }
 
-# The fleet. A new version of the launch template, such as one with a newer image, replaces its nodes a few at a time.
+# The fleet, under the name that `clusterctl fleet` knows it by. A new version of the launch template, such as one with a newer image, replaces its nodes a few at a time.
 resource "aws_autoscaling_group" "nodes" {
-  name = {{ node_name | hcl }}
+  name = {{ fleet_name | hcl }}
   min_size = var.min_size
   max_size = var.max_size
   desired_capacity = var.size

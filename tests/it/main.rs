@@ -4,6 +4,7 @@ mod ci;
 mod ci_images;
 mod cli;
 mod consul_template;
+mod docs;
 mod e2e;
 mod ec2;
 mod find_leader;
