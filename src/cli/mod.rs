@@ -27,6 +27,7 @@ mod status;
 mod summary;
 mod targets;
 mod templates;
+mod terraform;
 mod up;
 
 use std::path::PathBuf;

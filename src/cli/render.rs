@@ -2,11 +2,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::context::{renderer, spec_if_any};
 use super::paths::Paths;
-use super::{Global, Usage, exit};
+use super::{Global, Usage, exit, terraform};
 use crate::core::image::{self, Use, Wishes};
 use crate::engine::checks;
 use crate::model::file::{FileSource, HostPath};
@@ -22,7 +22,7 @@ use crate::world::folder::{self, Entry};
 use crate::world::trial::Programs;
 
 /// The cluster's name where nobody names one.
-const DEFAULT_CLUSTER: &str = "main";
+pub(super) const DEFAULT_CLUSTER: &str = "main";
 
 /// Write every file of a server and of a node, for image builds and for review; needs no host
 ///
@@ -30,6 +30,9 @@ const DEFAULT_CLUSTER: &str = "main";
 /// owners, and the programs: `--output json` has all of it.
 #[derive(Debug, Args)]
 pub struct RenderArgs {
+    /// The files of hosts, or a Terraform module of the nodes as an Auto Scaling group
+    #[arg(long, value_enum, default_value_t = Format::Files)]
+    format: Format,
     /// Only this role's files [default: both]
     #[arg(long, value_name = "ROLE", value_parser = ["server", "node"])]
     role: Option<String>,
@@ -51,13 +54,38 @@ pub struct RenderArgs {
     join: Vec<IpAddr>,
     /// Write into this folder, laid out as on the hosts (DIR/server/etc/…), rather than to stdout
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Have each file judged by its own program, from the cache or PATH; exits 1 when one is refused
     #[arg(long)]
     check: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Files,
+    Terraform,
+}
+
+impl RenderArgs {
+    /// The first flag that says something of hosts' files.
+    pub(super) fn of_files(&self) -> Option<&'static str> {
+        let given = [
+            ("--role", self.role.is_some()),
+            ("--init", self.init.is_some()),
+            ("--preset", self.preset.is_some()),
+            ("--use", !self.uses.is_empty()),
+            ("--discovery", self.discovery.is_some()),
+            ("--join", !self.join.is_empty()),
+            ("--check", self.check),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+}
+
 pub async fn run(global: Global, args: RenderArgs) -> Result<u8> {
+    if args.format == Format::Terraform {
+        return terraform::run(&global, &args);
+    }
     let paths = Paths::from_environment()?;
     let ui = global.ui();
     let (spec, servers) = spec(&global, &paths, &args)?;

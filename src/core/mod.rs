@@ -13,4 +13,5 @@ pub mod render;
 pub mod select;
 pub mod specfile;
 pub mod templates;
+pub mod terraform;
 pub mod upstart;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every template by the name it has below `templates/`.
-pub const EMBEDDED: [(&str, &str); 22] = [
+pub const EMBEDDED: [(&str, &str); 23] = [
     ("alertmanager/alertmanager.yml", include_str!("../../templates/alertmanager/alertmanager.yml")),
     ("consul-template/consul-template.hcl", include_str!("../../templates/consul-template/consul-template.hcl")),
     ("consul-template/reload-prometheus.sh", include_str!("../../templates/consul-template/reload-prometheus.sh")),
@@ -19,6 +19,7 @@ pub const EMBEDDED: [(&str, &str); 22] = [
     ("systemd/consul.service", include_str!("../../templates/systemd/consul.service")),
     ("systemd/node_exporter.service", include_str!("../../templates/systemd/node_exporter.service")),
     ("systemd/prometheus.service", include_str!("../../templates/systemd/prometheus.service")),
+    ("terraform/main.tf", include_str!("../../templates/terraform/main.tf")),
     // Before those that import it.
     ("upstart/job.tera", include_str!("../../templates/upstart/job.tera")),
     ("upstart/alertmanager.conf", include_str!("../../templates/upstart/alertmanager.conf")),

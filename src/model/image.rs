@@ -67,3 +67,13 @@ pub struct RenderReport {
     /// Where the files were written; paths in it, sorted.
     pub written: Option<Vec<String>>,
 }
+
+/// What `render --format terraform` answers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TerraformReport {
+    pub cluster: ClusterName,
+    /// The module's one file.
+    pub text: String,
+    /// Where it was written; paths in the folder, sorted.
+    pub written: Option<Vec<String>>,
+}

@@ -14,12 +14,12 @@ use serde_yaml_ng::Value as Yaml;
 
 use crate::support::{Answer, Cluster, answer, binary, eventually, redacted, traces};
 
-fn document(name: &str) -> String {
+pub fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ci").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn yaml(name: &str) -> Yaml {
+pub fn yaml(name: &str) -> Yaml {
     serde_yaml_ng::from_str(&document(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

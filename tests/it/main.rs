@@ -1,8 +1,10 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
 mod ci;
+mod ci_images;
 mod cli;
 mod consul_template;
+mod docs;
 mod e2e;
 mod ec2;
 mod find_leader;
@@ -19,4 +21,5 @@ mod render;
 mod sandbox;
 mod sshd;
 mod support;
+mod terraform;
 mod upstart;

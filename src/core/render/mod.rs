@@ -34,6 +34,7 @@ mod units;
 pub use consul_template::{CANDIDATE as PROMETHEUS_CANDIDATE, FOLDER as CONSUL_TEMPLATE_FOLDER};
 pub use layout::{absent, layout};
 pub use prometheus::CONFIG as PROMETHEUS_CONFIG;
+pub use quote::{hcl_string, hcl_value};
 
 use context::{Values, host_context};
 use place::{plain_file, unit};
@@ -126,6 +127,7 @@ impl Renderer {
         let mut tera = Tera::default();
         // These are no web pages: each filter below quotes for its own language.
         tera.autoescape_on(Vec::new());
+        tera.register_filter("hcl", |value: &Value, _: &_| Ok(Value::String(hcl_value(value))));
         tera.register_filter("json", |value: &Value, _: &_| Ok(Value::String(json_value(value))));
         tera.register_filter("systemd", |value: &Value, _: &_| word("systemd", value).map(|w| systemd_word(w).into()));
         tera.register_filter("sh", |value: &Value, _: &_| word("sh", value).map(|w| super::install::quote(w).into()));
@@ -141,6 +143,14 @@ impl Renderer {
                 .map_err(|error| RenderError::Template { name: name.to_owned(), cause: Box::new(error) })?;
         }
         Ok(Self { tera })
+    }
+
+    /// A template that is no host's file.
+    ///
+    /// # Errors
+    /// It does not render.
+    pub fn document(&self, name: &str, context: &Context) -> Result<String, RenderError> {
+        self.text(name, context)
     }
 
     fn text(&self, name: &str, context: &Context) -> Result<String, RenderError> {

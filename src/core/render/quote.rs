@@ -53,3 +53,45 @@ pub(super) fn systemd_word(word: &str) -> String {
     quoted.push('"');
     quoted
 }
+
+/// A string of Terraform's language, in its quotes. Beside its escapes, `${` and `%{` open a template there; doubling
+/// the sign makes it one of text.
+pub fn hcl_string(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '$' | '%' if rest.peek() == Some(&'{') => quoted.extend([c, c]),
+            // Nobody sees them: line breaks of other alphabets, and what turns the direction of writing.
+            c if c.is_control()
+                || is_special_in_yaml(c)
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A value as an expression of Terraform's language, on one line.
+pub fn hcl_value(value: &Value) -> String {
+    let list = |items: Vec<String>| items.join(", ");
+    match value {
+        Value::String(text) => hcl_string(text),
+        Value::Array(items) => format!("[{}]", list(items.iter().map(hcl_value).collect())),
+        Value::Object(entries) if entries.is_empty() => "{}".to_owned(),
+        Value::Object(entries) => {
+            let entry = |(key, value): (&String, &Value)| format!("{} = {}", hcl_string(key), hcl_value(value));
+            format!("{{ {} }}", list(entries.iter().map(entry).collect()))
+        }
+        plain => plain.to_string(),
+    }
+}

@@ -12,6 +12,7 @@ mod run;
 mod samples;
 mod status;
 mod targets;
+mod terraform;
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -196,7 +196,7 @@ fn the_reference_names_every_template_and_every_value() {
     let tera =
         "if elif else endif for endfor in set and or not is loop split join concat with import as macro endmacro";
     // What templates make themselves.
-    let own = "label arg word url address port groups job log kept become command wait";
+    let own = "label arg word url address port group groups rule type key value job log kept become command wait";
     for (name, text) in EMBEDDED {
         assert!(reference.contains(&format!("`{name}`")), "{name}");
         for found in tag.captures_iter(&raw.replace_all(text, "")) {
