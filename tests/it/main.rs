@@ -1,5 +1,6 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
+mod boot;
 mod ci;
 mod cli;
 mod consul_template;
@@ -12,6 +13,7 @@ mod lab_join;
 mod moto;
 mod older;
 mod programs;
+mod reap;
 mod remote;
 mod remote_way;
 mod render;
