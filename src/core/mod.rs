@@ -10,6 +10,7 @@ pub mod names;
 pub mod plan;
 pub mod release;
 pub mod render;
+pub mod seal;
 pub mod select;
 pub mod specfile;
 pub mod templates;

@@ -5,6 +5,8 @@
 #   find-leader          asks until there is one, however long that takes; what is in the way goes to standard error
 #   find-leader --once   asks once, and exits 1 if there is none
 #
+# `--cluster NAME` and `--region REGION` hold in place of those below: a host that is told its cluster when it boots.
+#
 # For versions of Consul that cannot ask EC2 themselves. It needs the AWS CLI and, on the instance, a profile that
 # may call ec2:DescribeInstances. POSIX sh.
 #
@@ -138,11 +140,17 @@ look() {
 }
 
 once=no
-case ${1-} in
-    '') ;;
-    --once) once=yes ;;
-    *) say "unknown argument (known: --once)"; exit 64 ;;
-esac
+while [ $# -gt 0 ]; do
+    case $1 in
+        --once) once=yes; shift ;;
+        --cluster | --region)
+            [ -n "${2-}" ] || { say "$1 needs a value"; exit 64; }
+            case $1 in --cluster) cluster=$2 ;; *) region=$2 ;; esac
+            shift 2
+            ;;
+        *) say 'unknown argument (known: --once, --cluster NAME, --region REGION)'; exit 64 ;;
+    esac
+done
 errors=$(mktemp 2>/dev/null) || errors=/dev/null
 trap '[ "$errors" = /dev/null ] || rm -f "$errors"' EXIT
 trap 'exit 129' HUP

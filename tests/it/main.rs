@@ -1,5 +1,6 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
+mod boot;
 mod ci;
 mod ci_images;
 mod cli;
@@ -15,6 +16,7 @@ mod lease;
 mod moto;
 mod older;
 mod programs;
+mod reap;
 mod remote;
 mod remote_way;
 mod render;

@@ -84,7 +84,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// `knows` are paths below `/latest/meta-data/` and what is there.
+    /// `knows` are paths below `/latest/meta-data/`, or whole ones, and what is there.
     pub fn start(kind: Metadata, knows: &'static [(&'static str, &'static str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -129,7 +129,8 @@ fn serve(
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let token = header("x-aws-ec2-metadata-token");
     notes.lock().unwrap().push(format!("{method} {path}{}", if token.is_some() { " with a token" } else { "" }));
-    let found = path.strip_prefix("/latest/meta-data/").and_then(|path| knows.iter().find(|(known, _)| *known == path));
+    let below = path.strip_prefix("/latest/meta-data/").unwrap_or(path);
+    let found = knows.iter().find(|(known, _)| *known == below);
     let (status, body) = match (method, path) {
         ("PUT", "/latest/api/token") if kind == Metadata::First => ("404 Not Found", ""),
         ("PUT", "/latest/api/token") if header("x-aws-ec2-metadata-token-ttl-seconds").is_none() => {

@@ -24,6 +24,8 @@ pub enum Capability {
     BareIpv6Join,
     ConsulMetrics,
     LocalScriptChecks,
+    AclTokens,
+    ForceLeavePrune,
     MetadataTokens,
     UiConfig,
     StopsOnInterrupt,
@@ -90,7 +92,7 @@ const fn v(major: u16, minor: u16, patch: u16) -> Bound {
 }
 
 /// By program, then by version.
-pub(super) const TABLE: [Row; 48] = [
+pub(super) const TABLE: [Row; 50] = [
     row(C::TcpChecks, Consul, v(0, 6, 0), None, "checks with `tcp`", "Consul CHANGELOG 0.6.0"),
     row(C::BuiltInUi, Consul, v(0, 6, 1), None, "`ui`: the page is part of the program", "Consul CHANGELOG 0.6.1"),
     row(
@@ -182,6 +184,22 @@ pub(super) const TABLE: [Row; 48] = [
         None,
         "`enable_local_script_checks`: only files may define programs to run",
         "Consul CHANGELOG 1.3.0",
+    ),
+    row(
+        C::AclTokens,
+        Consul,
+        v(1, 4, 0),
+        None,
+        "`acl.tokens`, where a host fetches its agent's token when it boots",
+        "Consul CHANGELOG 1.4.0",
+    ),
+    row(
+        C::ForceLeavePrune,
+        Consul,
+        v(1, 6, 2),
+        None,
+        "`consul force-leave -prune` for instances that are gone; before it they stay listed as left for a while",
+        "Consul's documentation of /v1/agent/force-leave",
     ),
     row(
         C::MetadataTokens,

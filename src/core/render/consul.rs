@@ -8,7 +8,7 @@ use super::context::{Values, node_exporter_service, runs_on, servers_expected, s
 use super::place::{config, dir, path, plain_file, program_path, script_path, unit, user};
 use super::{Making, RenderError, Unit};
 use crate::core::dialect::Capability;
-use crate::model::ec2::tag::{LEADER, LEADS};
+use crate::model::ec2::tag::{CLUSTER, LEADER, LEADS};
 use crate::model::file::{Check, Reaction, Word};
 use crate::model::spec::{Join, ProviderSpec};
 use crate::model::version::Program;
@@ -33,9 +33,18 @@ impl Making<'_> {
         let notify = self.dialect.has(Capability::ReadyNotification);
         // READY comes after a join: only a server that finds itself there waits for no other.
         let notify = notify && self.subject.role.is_server() && !self.subject.servers.is_empty();
-        let of_unit = vec![("notify", json!(notify)), ("join_script", json!(self.join_script(&joining)?))];
+        let at_boot = self.spec.join == Join::Boot;
+        let find_leader = self.join_script(&joining)?;
+        // Where the host is told when it boots, that script calls this one.
+        let join_script = if at_boot { String::new() } else { find_leader };
+        let boot_script = self.boot_script(&joining)?;
+        let of_unit =
+            vec![("notify", json!(notify)), ("join_script", json!(join_script)), ("boot_script", json!(boot_script))];
 
-        let agent = self.text("consul/agent.json", vec![("retry_join", json!(joining.retry_join))])?;
+        // A node of an image that is shut down is gone for good, and the cluster is to know that at once.
+        let leaves = at_boot && !self.subject.role.is_server();
+        let values = vec![("retry_join", json!(joining.retry_join)), ("leaves", json!(leaves))];
+        let agent = self.text("consul/agent.json", values)?;
         self.wanted.files.push(config("/etc/consul.d/consul.json", agent, "consul", &unit, Reaction::Restart));
         let readme = self.text("consul/readme.txt", Values::new())?;
         self.wanted.files.push(plain_file(path("/etc/consul.d/readme.txt"), 0o640, "root", "consul", readme));
@@ -60,6 +69,15 @@ impl Making<'_> {
     }
 
     fn joining(&self) -> Joining {
+        let mut joining = self.finding();
+        if self.minds_a_fleet() && !joining.by_script && self.spec.join != Join::Boot && self.asks_ec2() {
+            // The nodes of a fleet know the servers that there were when they booted: a new one looks for them.
+            joining.retry_join.push(self.find(CLUSTER, self.spec.cluster.as_str()));
+        }
+        joining
+    }
+
+    fn finding(&self) -> Joining {
         let brackets = !self.dialect.has(Capability::BareIpv6Join);
         let address = |address: &IpAddr| match address {
             IpAddr::V6(v6) if brackets => format!("[{v6}]"),
@@ -73,19 +91,30 @@ impl Making<'_> {
         if self.subject.role.is_server() && servers_expected(self.spec, self.subject) == 1 {
             return Joining { retry_join: addresses(), by_script: false };
         }
-        // Our instances answer nobody without a token; what others' do, nobody knows.
-        let tokens = self.spec.join == Join::LeaderTag || self.dialect.has(Capability::MetadataTokens);
-        if !self.dialect.has(Capability::RetryJoinAws) || !tokens {
+        if !self.asks_ec2() {
             return Joining { retry_join: Vec::new(), by_script: true };
         }
-        let region = self.region().map(|region| format!(" region={region}")).unwrap_or_default();
-        let find = |key, value| format!("provider=aws tag_key={key} tag_value={value}{region} addr_type=private_v4");
         let retry_join = match self.spec.join {
             // EC2 compares values letter by letter, and people write True as they like.
-            Join::LeaderTag => ["True", "true", "TRUE"].map(|value| find(LEADER, value)).to_vec(),
-            Join::Tag | Join::Addresses | Join::Boot => vec![find(LEADS, self.spec.cluster.as_str())],
+            Join::LeaderTag => ["True", "true", "TRUE"].map(|value| self.find(LEADER, value)).to_vec(),
+            Join::Tag | Join::Addresses => vec![self.find(LEADS, self.spec.cluster.as_str())],
+            // Stands in boot.json.
+            Join::Boot => Vec::new(),
         };
         Joining { retry_join, by_script: false }
+    }
+
+    /// Can this Consul ask EC2 itself?
+    fn asks_ec2(&self) -> bool {
+        // Our instances answer nobody without a token; what others' do, nobody knows.
+        let tokens = self.spec.join == Join::LeaderTag || self.dialect.has(Capability::MetadataTokens);
+        self.dialect.has(Capability::RetryJoinAws) && tokens
+    }
+
+    /// The running instances with this tag.
+    fn find(&self, key: &str, value: &str) -> String {
+        let region = self.region().map(|region| format!(" region={region}")).unwrap_or_default();
+        format!("provider=aws tag_key={key} tag_value={value}{region} addr_type=private_v4")
     }
 
     fn region(&self) -> Option<&str> {
@@ -100,7 +129,8 @@ impl Making<'_> {
         if !joining.by_script {
             return Ok(String::new());
         }
-        let region = self.region().unwrap_or_default();
+        // An image may be copied to another region: its hosts ask where they are.
+        let region = self.region().filter(|_| self.spec.join != Join::Boot).unwrap_or_default();
         let values = vec![("tag_key", json!(LEADER)), ("tag_value", json!("True")), ("region", json!(region))];
         let text = self.text("join/find-leader.sh", values)?;
         let at = script_path("find-leader");

@@ -8,7 +8,7 @@ use tera::{Context, Value};
 use super::{NODE_EXPORTER_PORT, Subject};
 use crate::core::dialect::{self, Capability, Dialect};
 use crate::core::install::quote;
-use crate::model::spec::{CheckKind, Service, ServiceCheck, Span, Spec};
+use crate::model::spec::{CheckKind, Join, Service, ServiceCheck, Span, Spec};
 
 /// What one template is given beside what all are given.
 pub(super) type Values = Vec<(&'static str, Value)>;
@@ -28,6 +28,7 @@ pub(super) fn host_context(spec: &Spec, subject: &Subject, dialect: Dialect<'_>)
     context.insert("servers", &subject.servers);
     context.insert("servers_expected", &servers_expected(spec, subject));
     context.insert("script_checks", &script_checks);
+    context.insert("at_boot", &(spec.join == Join::Boot));
     context.insert("can", &dialect.can());
     context
 }

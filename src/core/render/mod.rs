@@ -21,6 +21,7 @@ use crate::model::version::Program;
 
 mod alertmanager;
 mod arguments;
+mod boot;
 mod consul;
 mod consul_template;
 mod context;
@@ -29,6 +30,7 @@ mod node_exporter;
 mod place;
 mod prometheus;
 mod quote;
+mod reap;
 mod units;
 
 pub use consul_template::{CANDIDATE as PROMETHEUS_CANDIDATE, FOLDER as CONSUL_TEMPLATE_FOLDER};
@@ -198,6 +200,7 @@ impl Renderer {
                 Program::Pushgateway => {}
             }
         }
+        make.reap()?;
         make.units_of_all()?;
         Ok(make.wanted)
     }
@@ -246,16 +249,21 @@ impl Making<'_> {
         text
     }
 
-    /// The service's unit, in the language of the host's init system.
+    /// A program's unit, in the language of the host's init system.
     fn unit_file(&mut self, of: Unit, mut values: Values) -> Result<(), RenderError> {
         values.extend([
             ("program", json!(place::program_path(of.program.as_str()))),
             ("user", json!(of.user)),
             ("args", json!(of.args)),
         ]);
+        self.running_unit(of.name, values)
+    }
+
+    /// The unit of whatever is to run all the time.
+    fn running_unit(&mut self, name: &'static str, values: Values) -> Result<(), RenderError> {
         let (template, at) = match &self.subject.init {
-            Init::Upstart(_) => (format!("upstart/{}.conf", of.name), place::job_path(of.name)),
-            _ => (format!("systemd/{}.service", of.name), place::unit_path(of.name)),
+            Init::Upstart(_) => (format!("upstart/{name}.conf"), place::job_path(name)),
+            _ => (format!("systemd/{name}.service"), place::unit_path(name)),
         };
         let text = self.text(&template, values)?;
         if let (true, Init::Upstart(version)) = (self.strict, &self.subject.init)
@@ -264,9 +272,9 @@ impl Making<'_> {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             return Err(RenderError::NoJob { name: template, version: version.clone(), mistakes: mistakes.join("; ") });
         }
-        let reactions = vec![(unit(of.name), Reaction::Restart)];
+        let reactions = vec![(unit(name), Reaction::Restart)];
         self.wanted.files.push(ManagedFile { reactions, ..plain_file(at, 0o644, "root", "root", text) });
-        self.wanted.units.push(unit(of.name));
+        self.wanted.units.push(unit(name));
         Ok(())
     }
 

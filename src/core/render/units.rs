@@ -10,7 +10,8 @@ use crate::model::init::Init;
 impl Making<'_> {
     pub(super) fn units_of_all(&mut self) -> Result<(), RenderError> {
         if self.subject.init == Init::Systemd {
-            let units = self.wanted.units.iter().map(|unit| unit_path(unit.as_str())).collect();
+            let mut units: Vec<_> = self.wanted.units.iter().map(|unit| unit_path(unit.as_str())).collect();
+            units.extend(self.boot_unit());
             self.wanted.checks.push(units_check(units));
         } else if !self.dialect.has(Capability::UpstartConsoleLog) {
             // Upstart keeps no output of jobs before that: they write files, which somebody must rotate.

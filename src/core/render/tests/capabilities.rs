@@ -4,7 +4,7 @@ use super::*;
 use crate::core::dialect::flip::{flipped, rows};
 use crate::core::dialect::{Part, Row};
 use crate::model::file::Check;
-use crate::model::spec::{AlertmanagerSpec, Discovery, Join, ProviderSpec, ServiceMetrics};
+use crate::model::spec::{AlertmanagerSpec, Discovery, FleetSpec, Join, ProviderSpec, Secrets, ServiceMetrics};
 use crate::model::version::Versions;
 
 /// What a version decides elsewhere than in what is rendered: whether a spec is taken at all, or how a program that
@@ -36,7 +36,9 @@ fn specs() -> Vec<Spec> {
     let mut tagged = Spec { join: Join::Tag, provider: ProviderSpec::Ec2(Box::default()), ..all.clone() };
     tagged.prometheus.discovery = Discovery::ConsulTemplate;
     let found = Spec { join: Join::LeaderTag, ..tagged.clone() };
-    vec![all, tagged, found]
+    let mut told = Spec { join: Join::Boot, fleet: Some(FleetSpec::default()), ..tagged.clone() };
+    told.image.secrets = Secrets::Ssm;
+    vec![all, tagged, found, told]
 }
 
 /// All that is rendered for these versions: texts, checks, executables.

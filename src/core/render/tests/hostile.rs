@@ -12,7 +12,7 @@ use super::readers::{Instance, consul_template, literal, unit, words};
 use super::strings::{plain, text};
 use super::*;
 use crate::core::specfile;
-use crate::model::spec::Discovery;
+use crate::model::spec::{Discovery, FleetSpec, Join, ProviderSpec, Secrets};
 
 /// One spec's values and the surroundings that it is rendered for.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ struct Case {
     discovery: Discovery,
     alertmanager: bool,
     address: Option<IpAddr>,
+    /// Is it for an image whose hosts are told when they boot, and for a fleet?
+    at_boot: bool,
     init: Init,
 }
 
@@ -50,22 +52,38 @@ fn case(text: impl Strategy<Value = String> + Clone) -> impl Strategy<Value = Ca
         proptest::sample::select(&Discovery::ALL[..]),
         any::<bool>(),
         proptest::sample::select(address.to_vec()),
+        any::<bool>(),
         proptest::sample::select(inits().to_vec()),
     );
-    (texts, around).prop_map(|((label, tags, args, path), (dialect, discovery, alertmanager, address, init))| Case {
-        name: "web".to_owned(),
-        label,
-        tags,
-        args: std::iter::once("/bin/check".to_owned()).chain(args).collect(),
-        // A query or a fragment is refused.
-        path: format!("/{}", path.replace(['?', '#'], "")),
-        dialect,
-        discovery,
-        // No Prometheus of that time could tell it anything.
-        alertmanager: alertmanager && dialect != 0,
-        address,
-        init,
-    })
+    (texts, around).prop_map(
+        |((label, tags, args, path), (dialect, discovery, alertmanager, address, at_boot, init))| Case {
+            name: "web".to_owned(),
+            label,
+            tags,
+            args: std::iter::once("/bin/check".to_owned()).chain(args).collect(),
+            // A query or a fragment is refused.
+            path: format!("/{}", path.replace(['?', '#'], "")),
+            dialect,
+            discovery,
+            // No Prometheus of that time could tell it anything.
+            alertmanager: alertmanager && dialect != 0,
+            address,
+            at_boot,
+            init,
+        },
+    )
+}
+
+/// The same spec for an image and a fleet, where the case is one.
+fn told(case: &Case, spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    if case.at_boot {
+        spec.join = Join::Boot;
+        spec.image.secrets = Secrets::Ssm;
+        spec.provider = ProviderSpec::Ec2(Box::default());
+        spec.fleet = Some(FleetSpec::default());
+    }
+    spec
 }
 
 /// TOML through the toml crate, so that every string can stand in it.
@@ -132,6 +150,7 @@ fn render(spec: &Spec, subject: &Subject) -> BTreeMap<String, String> {
 
 /// All files of both roles hold exactly what the case says.
 fn assert_read_back(case: &Case, url: &str, spec: &Spec) {
+    let spec = &told(case, spec);
     let server = subject(Role::Server, case.address, case.init.clone());
     let files = render(spec, &server);
     let node = render(spec, &subject(Role::Node, case.address, case.init.clone()));
@@ -175,6 +194,8 @@ fn agent_reads(spec: &Spec, subject: &Subject, text: &str) {
     assert_eq!(json["datacenter"], json!(spec.datacenter));
     match &subject.address {
         Some(address) => assert_eq!(json["bind_addr"], json!(address)),
+        // boot.json has it, and this file would win.
+        None if spec.join == Join::Boot => assert_eq!(json.get("bind_addr"), None),
         None => assert!(json["bind_addr"] == Json::Null || json["bind_addr"] == json!("{{ GetPrivateIP }}")),
     }
     assert_eq!(json.get("node_name").is_some(), subject.name.is_some());
@@ -231,19 +252,25 @@ fn known_language(at: &str, text: &str, init: &Init) {
             words.iter().filter(|word| *word != "$CONSUL_FLAGS").for_each(|word| drop(literal(word)));
         }
         Some("conf") => job(at, text, init),
+        _ if text.starts_with("#!/bin/sh\n") => shell_reads(at, &[text], text),
         _ => {}
     }
 }
 
-/// A job is read by Upstart, its scripts by a shell; each text once, since no value of a spec's is in it.
+/// A job is read by Upstart, its scripts by a shell.
 fn job(at: &str, text: &str, init: &Init) {
-    static READ: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
     let Init::Upstart(version) = init else { panic!("{at} for {init}") };
     let job = upstart::check(text, version).unwrap_or_else(|mistakes| panic!("{at}: {mistakes:?}"));
+    shell_reads(at, &job.scripts().collect::<Vec<_>>(), text);
+}
+
+/// A shell reads the scripts of a text; of each text once, since no value of a spec's is in it.
+fn shell_reads(at: &str, scripts: &[&str], text: &str) {
+    static READ: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
     if READ.lock().unwrap().contains(text) {
         return;
     }
-    for script in job.scripts() {
+    for script in scripts {
         let ran = Command::new("dash").args(["-n", "-c", script]).output().unwrap();
         assert!(ran.status.success(), "{at}: {}", String::from_utf8_lossy(&ran.stderr));
     }
@@ -293,7 +320,7 @@ proptest! {
     #[test]
     fn no_free_text_reaches_a_unit_or_a_script(case in case(plain())) {
         let of = |case: &Case| {
-            let spec = specfile::parse(&document(case, URL), "x.toml").unwrap();
+            let spec = told(case, &specfile::parse(&document(case, URL), "x.toml").unwrap());
             let mut files = render(&spec, &subject(Role::Server, case.address, case.init.clone()));
             files.retain(|at, _| !at.contains("service-web") && !at.contains("prometheus.yml"));
             files

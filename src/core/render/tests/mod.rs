@@ -12,6 +12,7 @@ use crate::model::name::{ClusterName, ServiceName};
 use crate::model::spec::{CheckKind, Service, ServiceCheck, Span};
 use crate::model::version::Preset;
 
+mod boot;
 mod capabilities;
 mod classic;
 mod hostile;
@@ -193,8 +194,7 @@ fn the_reference_names_every_template_and_every_value() {
     let regex = |text: &str| regex::Regex::new(text).unwrap();
     let (raw, tag) = (regex(r"(?s)\{% raw %\}.*?\{% endraw %\}"), regex(r"(?s)\{[{%]-?(.*?)-?[%}]\}"));
     let (string, word) = (regex("\"[^\"]*\"|'[^']*'"), regex(r"([.|]\s*)?\b([a-z_]+)\b(=)?"));
-    let tera =
-        "if elif else endif for endfor in set and or not is loop split join concat with import as macro endmacro";
+    let tera = "if elif else endif for endfor in set and or not is loop split join concat with import include as macro endmacro";
     // What templates make themselves.
     let own = "label arg word url address port group groups rule type key value job log kept become command wait";
     for (name, text) in EMBEDDED {
