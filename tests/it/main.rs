@@ -5,6 +5,7 @@ mod cli;
 mod consul_template;
 mod e2e;
 mod ec2;
+mod ec2_images;
 mod find_leader;
 mod floors;
 mod lab;
