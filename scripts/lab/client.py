@@ -55,14 +55,14 @@ class Client:
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         self.ec2 = self.service("ec2")
 
-    def service(self, name, key="lab", retries=1, timeout=20):
+    def service(self, name, key="lab", retries=1, timeout=20, region=place.REGION):
         # An owned session: none is shared between labs and keys.
         return boto3.session.Session().client(
             name,
             endpoint_url=self.record["endpoint"],
             aws_access_key_id=key,
             aws_secret_access_key="lab",
-            region_name=place.REGION,
+            region_name=region,
             config=Config(retries={"total_max_attempts": retries}, proxies={}, read_timeout=timeout, connect_timeout=5),
         )
 

@@ -1,10 +1,11 @@
-"""CreateImage: a host's own layer, copied while the host is off, is what the image has over the one it came from."""
+"""CreateImage: a host's own layer, copied while the host is off, is what the image has over the one it came from.
+And CopyImage to another region, where no hosts are."""
 
 import logging
 import threading
 
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models import EC2Backend
+from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.responses.amis import AmisResponse
 
 from lab import groups, images
@@ -42,6 +43,26 @@ def install(self):
 
     AmisResponse.create_image = answer
     EC2Backend.create_image = create_image
+    install_copies()
+
+
+def install_copies():
+    """Changes moto's CopyImage, which gives a copy neither tags nor the root device of what it is a copy of."""
+    moto_copy = AmisResponse.copy_image
+
+    def copy_image(response):
+        made = moto_copy(response)
+        image = response.ec2_backend.amis[made.result["ImageId"]]
+        source = ec2_backends[image.owner_id][response._get_param("SourceRegion")].amis[
+            response._get_param("SourceImageId")
+        ]
+        image.root_device_type, image.root_device_name = source.root_device_type, source.root_device_name
+        things = {"image": image, "snapshot": image.ebs_snapshot}
+        for given in response._get_param("TagSpecifications", []):
+            things[given["ResourceType"]].add_tags({t["Key"]: t["Value"] for t in given["Tags"]})
+        return made
+
+    AmisResponse.copy_image = copy_image
 
 
 def check(backend, instance, name):

@@ -1,6 +1,6 @@
 """The self-test's part on images made of hosts, and on groups that launch and end hosts by themselves."""
 
-from lab import tls
+from lab import place, tls
 from lab.client import expect, reaches, refused, until
 from lab.command import Failure
 from lab.seed import login
@@ -46,7 +46,23 @@ def sealing(c):
     available(c, second)
     expect("it was not rebooted", c.ssh(at, new_keys, SINCE).strip() == booted)
     c.ec2.terminate_instances(InstanceIds=[source_id, copy["InstanceId"]])
+    copying(c, image, tags)
     return second
+
+
+def copying(c, image, tags):
+    """A copy in another region has the tags of the call, from its first moment."""
+    there = c.service("ec2", region="eu-west-1")
+    args = {"SourceImageId": image, "SourceRegion": place.REGION, "Name": "mine"}
+    made = there.copy_image(**args, TagSpecifications=tags)["ImageId"]
+    [shown] = there.describe_images(ImageIds=[made], Owners=["self"])["Images"]
+    expect("a copy has its tags", shown["Tags"] == tags[0]["Tags"], shown)
+    expect("it has the root device", shown["RootDeviceName"] == "/dev/xvda", shown)
+    snapshot = shown["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    [found] = there.describe_snapshots(Filters=[{"Name": "tag:by", "Values": ["selftest"]}])["Snapshots"]
+    expect("so has its snapshot", found["SnapshotId"] == snapshot, found)
+    there.deregister_image(ImageId=made)
+    there.delete_snapshot(SnapshotId=snapshot)
 
 
 def available(c, image):

@@ -5,7 +5,7 @@ use super::context::spec_or_default;
 use super::paths::Paths;
 use super::{Global, exit};
 use crate::core::ec2::policy;
-use crate::model::spec::ProviderSpec;
+use crate::model::spec::{ProviderSpec, Secrets};
 
 /// Print an IAM policy or the table of ports as JSON, to review or to hand to Terraform
 #[derive(Debug, Args)]
@@ -35,7 +35,10 @@ pub fn run(global: &Global, args: &PolicyArgs) -> Result<u8> {
     let region = global.region.clone().or_else(|| ec2.and_then(|ec2| ec2.region.clone()));
     let text = match args.which {
         // Without a region the condition would be empty, and an empty one grants nothing.
-        Which::Iam => policy::instance_policy(region.as_deref().unwrap_or("*")),
+        Which::Iam => {
+            let secrets_of = (spec.image.secrets == Secrets::Ssm).then_some(&spec.cluster);
+            policy::instance_policy(region.as_deref().unwrap_or("*"), secrets_of)
+        }
         Which::Ports => policy::ports_document(&spec.cluster, ec2.map_or(&[], |ec2| &ec2.ssh_from), &spec.services),
         Which::Operator => policy::operator_policy(&spec.cluster, region.as_deref(), None),
     };

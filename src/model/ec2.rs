@@ -141,6 +141,22 @@ pub mod tag {
     /// ask too.
     pub const HOST_KEY: &str = "clusterctl:host-key";
 
+    /// On an image and its snapshots: the cluster whose hosts it makes. Never [`CLUSTER`], by which the cluster's hosts
+    /// and what they stand on are found and taken away.
+    pub const IMAGE_OF: &str = "clusterctl:image-of";
+    /// How many servers elect the first leader.
+    pub const SERVERS: &str = "clusterctl:servers";
+    /// `consul=1.22.7 node_exporter=1.12.1`
+    pub const PROGRAMS: &str = "clusterctl:programs";
+    /// With the program's name behind it: the sum of its release archive.
+    pub const SHA256: &str = "clusterctl:sha256:";
+    /// What the image was made from.
+    pub const SPEC: &str = "clusterctl:spec";
+    /// When the image was made, as in RFC 3339.
+    pub const CREATED: &str = "clusterctl:created";
+    /// When a host that was booted from the image had joined and was scraped, as in RFC 3339.
+    pub const PROVED: &str = "clusterctl:proved";
+
     pub const LAUNCHED: &str = "launched";
     pub const JOINED: &str = "joined";
     pub const FLEET: &str = "fleet";

@@ -85,6 +85,11 @@ impl Lab {
         answer(self.command(&with_spec(spec, args)))
     }
 
+    /// What a program needs to act in the lab's account.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Asks the lab itself.
     pub fn ask(&self, method: &str, path: &str, body: &Json) -> Json {
         let endpoint = &self.environment.iter().find(|(key, _)| key == "AWS_ENDPOINT_URL").unwrap().1;

@@ -8,6 +8,7 @@ mod consul_template;
 mod docs;
 mod e2e;
 mod ec2;
+mod ec2_images;
 mod find_leader;
 mod floors;
 mod lab;

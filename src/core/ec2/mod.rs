@@ -5,6 +5,8 @@ pub mod console;
 pub mod cure;
 pub mod discover;
 pub mod images;
+pub mod label;
 pub mod policy;
 pub mod ports;
 pub mod token;
+pub mod user_data;

@@ -21,16 +21,21 @@ const LONGEST: usize = 64;
 /// same ones, and no other.
 pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("ec2", "AuthorizeSecurityGroupIngress", "opens the cluster's ports between its hosts"),
+    ("ec2", "CopyImage", "copies an image to the other regions of [image]"),
+    ("ec2", "CreateImage", "makes an image of a host"),
     ("ec2", "CreateSecurityGroup", "makes the cluster's two groups"),
-    ("ec2", "CreateTags", "tags what is made, and instances that join"),
+    ("ec2", "CreateTags", "tags what is made, instances that join, and images that were tried"),
     ("ec2", "DeleteKeyPair", "takes the imported key pair away again"),
     ("ec2", "DeleteSecurityGroup", "takes the groups away again"),
+    ("ec2", "DeleteSnapshot", "takes an image's data away with it"),
     ("ec2", "DeleteTags", "lets go of an instance that joined, and of one that leads no more"),
-    ("ec2", "DescribeImages", "finds the AMI and its architecture"),
+    ("ec2", "DeregisterImage", "takes an image away, or one that was half-made"),
+    ("ec2", "DescribeImages", "finds the AMI and its architecture, and images of ours"),
     ("ec2", "DescribeInstanceTypes", "learns an instance type's architecture"),
     ("ec2", "DescribeInstances", "finds the hosts and the leader"),
     ("ec2", "DescribeKeyPairs", "sees whether the key pair is there"),
     ("ec2", "DescribeSecurityGroups", "finds the groups again"),
+    ("ec2", "DescribeSnapshots", "finds the data of an image that is gone"),
     ("ec2", "DescribeSubnets", "finds subnets to spread hosts over"),
     ("ec2", "GetConsoleOutput", "reads new hosts' SSH keys before the first login"),
     ("ec2", "ImportKeyPair", "gives EC2 the public half of your key"),
@@ -38,6 +43,7 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("ec2", "RevokeSecurityGroupIngress", "closes what is no longer wanted"),
     ("ec2", "RunInstances", "launches hosts"),
     ("ec2", "StartInstances", "starts stopped hosts"),
+    ("ec2", "StopInstances", "switches a host off that becomes an image"),
     ("ec2", "TerminateInstances", "ends hosts"),
     ("iam", "AddRoleToInstanceProfile", "the instances' identity"),
     ("iam", "CreateInstanceProfile", "the instances' identity"),
@@ -76,10 +82,19 @@ pub fn identity_name(cluster: &ClusterName, region: &str) -> String {
     format!("clusterctl-{cluster}-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
 
-/// What instances may do: find the leader in their region, and nothing else. The action knows no resources, so
-/// that the region is all it can be narrowed by.
-pub fn instance_policy(region: &str) -> String {
-    filled(include_str!("../../../policies/instance.json"), &Values { region: Some(region), ..Values::default() })
+/// The statement of `policies/instance.json` that not all hosts need.
+const SECRETS: &str = "ReadTheClustersSecrets";
+
+/// What instances may do: find the leader in their region, and read the secrets of that cluster, where there are any.
+/// DescribeInstances knows no resources, so that the region is all it can be narrowed by.
+pub fn instance_policy(region: &str, secrets_of: Option<&ClusterName>) -> String {
+    let cluster = secrets_of.map_or("", ClusterName::as_str);
+    let values = Values { region: Some(region), cluster, ..Values::default() };
+    let mut document = read(include_str!("../../../policies/instance.json"));
+    if let (None, Some(statements)) = (secrets_of, document["Statement"].as_array_mut()) {
+        statements.retain(|statement| statement["Sid"] != SECRETS);
+    }
+    pretty(&fill(document, &values))
 }
 
 /// Who may be the instances' role: EC2.
@@ -128,10 +143,10 @@ fn rule(rule: &Ingress) -> Value {
 
 /// Do two documents say the same? IAM hands documents out percent-encoded (RFC 3986).
 pub fn same(one: &str, other: &str) -> bool {
-    let read = |text: &str| -> Option<Value> {
+    let parsed = |text: &str| -> Option<Value> {
         serde_json::from_str(text).ok().or_else(|| serde_json::from_str(&decoded(text)?).ok())
     };
-    read(one).is_some_and(|document| read(other) == Some(document))
+    parsed(one).is_some_and(|document| parsed(other) == Some(document))
 }
 
 fn decoded(text: &str) -> Option<String> {
@@ -188,8 +203,11 @@ fn partition(region: &str) -> &'static str {
 
 /// The document with its words filled in, in the strings of the parsed document: no value can become JSON.
 fn filled(document: &str, values: &Values<'_>) -> String {
-    let document: Value = serde_json::from_str(document).expect("a test reads the embedded documents");
-    pretty(&fill(document, values))
+    pretty(&fill(read(document), values))
+}
+
+fn read(document: &str) -> Value {
+    serde_json::from_str(document).expect("a test reads the embedded documents")
 }
 
 fn fill(value: Value, values: &Values<'_>) -> Value {

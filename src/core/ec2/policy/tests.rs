@@ -25,7 +25,8 @@ fn several(value: &Value) -> Vec<String> {
 
 #[test]
 fn the_documents() {
-    insta::assert_snapshot!("instance", instance_policy("eu-west-1"));
+    insta::assert_snapshot!("instance", instance_policy("eu-west-1", None));
+    insta::assert_snapshot!("instance_with_secrets", instance_policy("eu-west-1", Some(&shop())));
     insta::assert_snapshot!("trust", trust_policy());
     insta::assert_snapshot!("operator", operator_policy(&shop(), Some("eu-west-1"), Some("123456789012")));
     insta::assert_snapshot!("ports", ports_document(&shop(), &["203.0.113.0/24".parse().unwrap()], &[]));
@@ -90,7 +91,7 @@ fn values_cannot_become_json() {
     let text = operator_policy(&shop(), Some(strange), Some(strange));
     assert_eq!(statements(&text).len(), statements(&operator_policy(&shop(), None, None)).len());
     assert!(text.contains("{cluster}"), "a value is not filled in again");
-    assert_eq!(statements(&instance_policy(strange))[0]["Condition"]["StringEquals"]["ec2:Region"], strange);
+    assert_eq!(statements(&instance_policy(strange, None))[0]["Condition"]["StringEquals"]["ec2:Region"], strange);
 }
 
 #[test]
@@ -106,11 +107,11 @@ fn names_of_identities_fit() {
 
 #[test]
 fn documents_are_compared_as_iam_hands_them_out() {
-    let policy = instance_policy("eu-west-1");
+    let policy = instance_policy("eu-west-1", None);
     let encoded: String = policy.bytes().map(|b| format!("%{b:02X}")).collect();
     assert!(same(&encoded, &policy) && same(&policy, &policy));
     assert!(same(&policy.replace(char::is_whitespace, ""), &policy));
-    assert!(!same(&instance_policy("eu-west-2"), &policy));
+    assert!(!same(&instance_policy("eu-west-2", None), &policy));
     for wrong in ["", "%", "%4", "%zz", "%+1", "null", "%FF"] {
         assert!(!same(wrong, &policy), "{wrong}");
     }

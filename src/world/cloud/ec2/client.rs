@@ -53,6 +53,7 @@ pub struct Clients {
     pub quotas: aws_sdk_servicequotas::Client,
     pub region: String,
     pub watcher: Watcher,
+    config: SdkConfig,
 }
 
 impl Clients {
@@ -88,13 +89,7 @@ impl Clients {
         let watcher = Watcher { events: events.clone(), cancel: cancel.clone(), seen: Arc::default() };
         let watch = || SharedInterceptor::new(watcher.clone());
         Self {
-            ec2: aws_sdk_ec2::Client::from_conf(
-                aws_sdk_ec2::config::Builder::from(config)
-                    .interceptor(watch())
-                    .retry_classifier(NoRoom)
-                    .retry_partition(persistent())
-                    .build(),
-            ),
+            ec2: ec2(config, watcher.clone()),
             iam: aws_sdk_iam::Client::from_conf(
                 aws_sdk_iam::config::Builder::from(config).interceptor(watch()).build(),
             ),
@@ -117,8 +112,21 @@ impl Clients {
             ),
             region,
             watcher,
+            config: config.clone(),
         }
     }
+
+    /// EC2 of another region; or of this one, under another `cancel`: what is half-made is taken away after an
+    /// interrupt too.
+    pub fn ec2_in(&self, region: &str, cancel: &CancellationToken) -> aws_sdk_ec2::Client {
+        let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
+        ec2(&config, Watcher { cancel: cancel.clone(), ..self.watcher.clone() })
+    }
+}
+
+fn ec2(config: &SdkConfig, watcher: Watcher) -> aws_sdk_ec2::Client {
+    let config = aws_sdk_ec2::config::Builder::from(config).interceptor(SharedInterceptor::new(watcher));
+    aws_sdk_ec2::Client::from_conf(config.retry_classifier(NoRoom).retry_partition(persistent()).build())
 }
 
 /// The configuration with the named profile's credentials first. The SDK's chain asks the environment before it, so

@@ -1,6 +1,7 @@
 //! What `doctor` asks of an account: each question by itself, so that one answer does not hide another, and
 //! all of them without changing anything.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
@@ -233,6 +234,7 @@ impl Ec2 {
             profile: self.profile_name().await.ok()?,
             image: self.image(self.instance_type(Role::Node)).await.ok()?,
             server_image: self.image(self.instance_type(Role::Server)).await.ok()?,
+            baked: BTreeMap::new(),
             led: true,
         };
         let name = HostName::new(format!("{}-node-1", self.cluster)).ok()?;

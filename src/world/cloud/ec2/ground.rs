@@ -1,6 +1,7 @@
 //! What hosts stand on: network, groups, key pair and identity. Looked at in one go, its steps made from that
 //! with their reasons (`survey` shows them, `prepare` takes them), and handed to the launch.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Ec2;
@@ -11,6 +12,7 @@ use super::keypair::KeyPair;
 use super::leader::{self, LeaderTag};
 use super::network::{Groups, Subnet};
 use crate::core::ec2::ports;
+use crate::model::baked::ImageId;
 use crate::model::ec2::{Ingress, InstanceProfile, Peer};
 use crate::model::event::{Doing, Events};
 use crate::model::host::Role;
@@ -70,6 +72,8 @@ pub struct Footing {
     pub profile: Option<String>,
     pub image: ImageFacts,
     pub server_image: ImageFacts,
+    /// Those that launches name themselves.
+    pub baked: BTreeMap<ImageId, ImageFacts>,
     /// Somebody has the leader's tag already.
     pub led: bool,
 }
@@ -167,7 +171,8 @@ impl Ec2 {
     pub(super) async fn survey_ground(&self) -> Result<Vec<ResourceStep>, CloudError> {
         let ground = self.ground().await?;
         let wanted = usize::from(self.spec.servers) + usize::from(self.spec.nodes);
-        if ground.instances.iter().filter(|instance| instance.is_ours()).count() < wanted {
+        let counted = |instance: &&Instance| instance.is_ours() && !instance.is_baked();
+        if ground.instances.iter().filter(counted).count() < wanted {
             self.check_launch().await?;
         }
         let steps = self.steps(&ground)?;
@@ -301,6 +306,7 @@ impl Ec2 {
             profile: self.profile_name().await?,
             image,
             server_image,
+            baked: BTreeMap::new(),
             led: leader::exists(&ground.instances),
         })
     }

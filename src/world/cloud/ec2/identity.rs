@@ -7,6 +7,7 @@ use super::Ec2;
 use super::client::{code, refused};
 use crate::core::ec2::policy;
 use crate::model::ec2::{InstanceProfile, tag};
+use crate::model::spec::Secrets;
 use crate::world::cloud::CloudError;
 
 /// The path of all that clusterctl makes in IAM, so that a policy can speak of it.
@@ -115,11 +116,15 @@ impl Ec2 {
         }
     }
 
+    fn instance_policy(&self, region: &str) -> String {
+        policy::instance_policy(region, (self.secrets == Secrets::Ssm).then_some(&self.cluster))
+    }
+
     /// Does the role have the policy as it should be?
     async fn role_policy(&self, name: &str) -> Result<bool, CloudError> {
         let clients = self.clients().await?;
         match clients.iam.get_role_policy().role_name(name).policy_name(POLICY).send().await {
-            Ok(answer) => Ok(policy::same(answer.policy_document(), &policy::instance_policy(&clients.region))),
+            Ok(answer) => Ok(policy::same(answer.policy_document(), &self.instance_policy(&clients.region))),
             Err(error) if code(&error) == Some("NoSuchEntity") => Ok(false),
             Err(error) => Err(refused("iam:GetRolePolicy", error)),
         }
@@ -166,7 +171,7 @@ impl Ec2 {
             }
             Part::Policy => {
                 let put = iam.put_role_policy().role_name(&name).policy_name(POLICY);
-                let put = put.policy_document(policy::instance_policy(&clients.region)).send().await;
+                let put = put.policy_document(self.instance_policy(&clients.region)).send().await;
                 put.map(drop).map_err(|error| refused("iam:PutRolePolicy", error))
             }
             Part::Profile => {

@@ -1,14 +1,17 @@
 //! From what the spec says of the AMI to its id: an SSM parameter, the newest of a name, or the id itself;
 //! and whether it suits the instance type.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_ec2::types as sdk;
 
 use super::client::refused;
-use super::{Ec2, filter};
+use super::{Ec2, filter, instance};
 use crate::core::ec2::images;
-use crate::model::ec2::Image;
+use crate::model::baked::ImageId;
+use crate::model::ec2::{Image, tag};
 use crate::model::host::Role;
-use crate::world::cloud::CloudError;
+use crate::world::cloud::{CloudError, Launch};
 
 /// An AMI that hosts can be launched from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct ImageFacts {
     /// `x86_64` or `arm64`.
     pub architecture: String,
     pub root_device: String,
+    /// Who logs in to its hosts, where the image is one of ours.
+    pub user: Option<String>,
 }
 
 impl Ec2 {
@@ -30,21 +35,24 @@ impl Ec2 {
             Image::Distribution(name) => self.image_of_distribution(name, &architectures).await?,
             Image::Newest { name, owner } => self.newest_image(name, owner, &architectures).await?,
         };
-        if !architectures.contains(&image.architecture) {
-            return Err(CloudError::Unfit {
-                missing: format!(
-                    "{} is for {} processors, and {instance_type} has {}",
-                    image.id,
-                    image.architecture,
-                    architectures.join(" or ")
-                ),
-                cure:
-                    "name an image or an instance_type of the other kind in [ec2] (t4g, m7g, c7g are arm64; t3, m7i, \
-                       c7i are x86_64)"
-                        .to_owned(),
-            });
+        fitting(image, instance_type, &architectures)
+    }
+
+    /// The images that launches name.
+    pub(super) async fn images_of(
+        &self,
+        launches: impl Iterator<Item = &Launch>,
+    ) -> Result<BTreeMap<ImageId, ImageFacts>, CloudError> {
+        let mut found = BTreeMap::new();
+        for launch in launches {
+            if let Some(id) = launch.image.as_ref().filter(|id| !found.contains_key(*id)) {
+                let instance_type = self.instance_type(launch.role);
+                let architectures = self.architectures(instance_type).await?;
+                let image = fitting(self.image_by_id(&id.0).await?, instance_type, &architectures)?;
+                found.insert(id.clone(), image);
+            }
         }
-        Ok(image)
+        Ok(found)
     }
 
     /// What the instance type's processors are: the first is what it is launched with.
@@ -156,12 +164,31 @@ impl Ec2 {
     }
 }
 
+fn fitting(image: ImageFacts, instance_type: &str, architectures: &[String]) -> Result<ImageFacts, CloudError> {
+    if architectures.contains(&image.architecture) {
+        return Ok(image);
+    }
+    Err(CloudError::Unfit {
+        missing: format!(
+            "{} is for {} processors, and {instance_type} has {}",
+            image.id,
+            image.architecture,
+            architectures.join(" or ")
+        ),
+        cure:
+            "name an image or an instance_type of the other kind in [ec2] (t4g, m7g, c7g are arm64; t3, m7i, c7i are \
+               x86_64)"
+                .to_owned(),
+    })
+}
+
 fn read(image: &sdk::Image) -> Option<ImageFacts> {
     Some(ImageFacts {
         id: image.image_id()?.to_owned(),
         name: image.name().map(str::to_owned),
         architecture: image.architecture().map_or("x86_64", sdk::ArchitectureValues::as_str).to_owned(),
         root_device: image.root_device_name().unwrap_or("/dev/xvda").to_owned(),
+        user: instance::tags(image.tags()).remove(tag::USER),
     })
 }
 

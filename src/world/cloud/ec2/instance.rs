@@ -77,9 +77,23 @@ impl Instance {
         }
     }
 
-    /// Made by clusterctl, which therefore may end it.
+    fn origin(&self) -> &str {
+        self.tags.get(tag::ORIGIN).map(String::as_str).unwrap_or_default()
+    }
+
+    /// Made by clusterctl or by its Auto Scaling group, so that clusterctl may end it.
     pub fn is_ours(&self) -> bool {
-        self.tags.get(tag::ORIGIN).is_some_and(|origin| origin == tag::LAUNCHED)
+        matches!(self.origin(), tag::LAUNCHED | tag::IMAGED | tag::FLEET)
+    }
+
+    /// None of the hosts that a spec counts: its image holds all that it needs, and it joins by itself.
+    pub fn is_baked(&self) -> bool {
+        matches!(self.origin(), tag::IMAGED | tag::FLEET)
+    }
+
+    /// Its network is its group's matter: nobody needs to reach it from outside.
+    pub fn is_of_fleet(&self) -> bool {
+        self.origin() == tag::FLEET
     }
 
     pub fn candidate(self) -> Candidate {

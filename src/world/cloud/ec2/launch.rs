@@ -4,14 +4,17 @@
 use std::time::Duration;
 
 use aws_sdk_ec2::types as sdk;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt as _;
 use futures::stream;
 
 use super::client::{code, refused};
 use super::ground::Footing;
+use super::image::ImageFacts;
 use super::instance::Instance;
 use super::{Ec2, filter};
-use crate::core::ec2::{cure, images, token};
+use crate::core::ec2::{cure, images, token, user_data};
 use crate::model::ec2::{Image, InstanceProfile, Reach, tag};
 use crate::model::event::{Doing, Events};
 use crate::model::host::{Host, HostId, HostState, Role};
@@ -40,7 +43,8 @@ impl Ec2 {
         let is_new = |launch: &Launch| !named(launch).iter().any(|i| i.state.exists());
         let footing = if wanted.iter().any(is_new) {
             let ground = self.ground().await?;
-            Some(self.footing(&ground).await?)
+            let baked = self.images_of(wanted.iter().filter(|launch| is_new(launch))).await?;
+            Some(Footing { baked, ..self.footing(&ground).await? })
         } else {
             None
         };
@@ -50,7 +54,7 @@ impl Ec2 {
             async move {
                 events.began(Some(&launch.name), Doing::Launch);
                 let result = match (old.iter().find(|i| i.state.exists()), footing) {
-                    (Some(there), _) => self.wake(there).await,
+                    (Some(there), _) => self.wake(&launch, there).await,
                     (None, Some(footing)) => self.run(&launch, &old, footing).await,
                     (None, None) => unreachable!("a footing was found for what is new"),
                 };
@@ -65,7 +69,8 @@ impl Ec2 {
     }
 
     /// An instance that is there: started where it was stopped.
-    async fn wake(&self, instance: &Instance) -> Result<Host, CloudError> {
+    async fn wake(&self, launch: &Launch, instance: &Instance) -> Result<Host, CloudError> {
+        check_origin(launch, instance)?;
         let mut instance = instance.clone();
         while instance.state == HostState::Stopping {
             self.pause(Duration::from_secs(2)).await?;
@@ -118,7 +123,10 @@ impl Ec2 {
                 // The token was used for a request of another shape: an earlier run with another spec, or in
                 // another subnet. What it made counts.
                 "IdempotentParameterMismatch" => match self.by_token(launch, ordinal, generation).await? {
-                    Some(made) if made.state.exists() => return self.host_of(&made),
+                    Some(made) if made.state.exists() => {
+                        check_origin(launch, &made)?;
+                        return self.host_of(&made);
+                    }
                     _ => generation += 1,
                 },
                 "IdempotentInstanceTerminated" => generation += 1,
@@ -130,6 +138,11 @@ impl Ec2 {
                     }
                 }
                 _ if cure::is_not_yet(&said, error.as_service_error().and_then(message)) && not_yet < patience => {
+                    not_yet += 1;
+                    self.pause(NOT_YET_PAUSE).await?;
+                }
+                // An image that was sealed just now.
+                _ if launch.image.is_some() && said.starts_with("InvalidAMIID.") && not_yet < NOT_YET_NAMED => {
                     not_yet += 1;
                     self.pause(NOT_YET_PAUSE).await?;
                 }
@@ -158,7 +171,11 @@ impl Ec2 {
         subnet: &str,
     ) -> Result<aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder, CloudError> {
         let clients = self.clients().await?;
-        let image = if launch.role.is_server() { &footing.server_image } else { &footing.image };
+        let image = match &launch.image {
+            Some(id) => footing.baked.get(id).ok_or_else(|| nothing_made(&launch.name))?,
+            None if launch.role.is_server() => &footing.server_image,
+            None => &footing.image,
+        };
         let [all, server] = &footing.groups;
         let own = if launch.role.is_server() { vec![all, server] } else { vec![all] };
         let groups: Vec<String> = own.into_iter().cloned().chain(self.spec.security_groups.iter().cloned()).collect();
@@ -185,13 +202,20 @@ impl Ec2 {
                     .build(),
             )
             .block_device_mappings(self.root_volume(&image.root_device))
-            .tag_specifications(self.instance_tags(launch, ordinal, generation, image.name.as_deref(), footing.led))
+            .tag_specifications(self.instance_tags(launch, ordinal, generation, image, footing.led))
             .tag_specifications(self.made_tags(sdk::ResourceType::Volume, [(tag::NAME, launch.name.as_str())]));
         let profile = footing.profile.as_ref();
         let request = request.set_iam_instance_profile(
             profile.map(|name| sdk::IamInstanceProfileSpecification::builder().name(name).build()),
         );
-        let spot = self.spec.spot && !launch.role.is_server();
+        let told = launch.image.is_some().then_some(&launch.name);
+        let user_data = user_data::of(&self.cluster, told, launch.lifetime);
+        let ends = launch.lifetime.is_some().then_some(sdk::ShutdownBehavior::Terminate);
+        let request = request
+            .set_user_data(user_data.map(|text| BASE64_STANDARD.encode(text)))
+            .set_instance_initiated_shutdown_behavior(ends);
+        // One that only a build needs is stopped to become an image, which a spot instance cannot be.
+        let spot = self.spec.spot && !launch.role.is_server() && launch.lifetime.is_none();
         Ok(request.set_instance_market_options(
             spot.then(|| sdk::InstanceMarketOptionsRequest::builder().market_type(sdk::MarketType::Spot).build()),
         ))
@@ -212,17 +236,18 @@ impl Ec2 {
         launch: &Launch,
         ordinal: u32,
         generation: u32,
-        image: Option<&str>,
+        image: &ImageFacts,
         led: bool,
     ) -> sdk::TagSpecification {
         let generation = generation.to_string();
-        let user = self.login_user(image);
+        let user = self.login_user(launch, image);
         let mut tags = vec![
             (tag::NAME, launch.name.as_str()),
             (tag::HOST, launch.name.as_str()),
             (tag::ROLE, launch.role.as_str()),
             (tag::GENERATION, generation.as_str()),
             (tag::USER, user.as_str()),
+            (tag::ORIGIN, if launch.image.is_some() { tag::IMAGED } else { tag::LAUNCHED }),
         ];
         // One leader, however many servers: two would be none that anybody could name.
         if launch.role.is_server() && ordinal == 1 && !led {
@@ -231,13 +256,16 @@ impl Ec2 {
         self.made_tags(sdk::ResourceType::Instance, tags)
     }
 
-    /// Who can log in to hosts of the image, as far as its name or the spec tells; a hint, and probed anyway.
-    fn login_user(&self, image: Option<&str>) -> String {
+    /// Who can log in to hosts of the image, as far as its tag, its name or the spec tells; a hint, and probed anyway.
+    fn login_user(&self, launch: &Launch, image: &ImageFacts) -> String {
+        if let Some(user) = &image.user {
+            return user.clone();
+        }
         let distribution = match &self.spec.image {
-            Image::Distribution(name) => Some(name.as_str()),
+            Image::Distribution(name) if launch.image.is_none() => Some(name.as_str()),
             _ => None,
         };
-        images::login_users(distribution.or(image), None).into_iter().next().unwrap_or_default()
+        images::login_users(distribution.or(image.name.as_deref()), None).into_iter().next().unwrap_or_default()
     }
 
     pub(super) fn instance_type(&self, role: Role) -> &str {
@@ -255,6 +283,21 @@ fn message(error: &impl aws_sdk_ec2::error::ProvideErrorMetadata) -> Option<&str
 /// The number at the end of a host's name.
 pub(super) fn ordinal(name: &HostName) -> u32 {
     name.as_str().rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// A host of that name that runs from another image is not the one that was asked for.
+fn check_origin(launch: &Launch, instance: &Instance) -> Result<(), CloudError> {
+    match &launch.image {
+        Some(image) if image.0 != instance.image => Err(CloudError::Host {
+            host: launch.name.clone(),
+            what: format!(
+                "{} has that name and was launched from {}, not from {image}: end it first",
+                instance.id, instance.image
+            ),
+            log: None,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn nothing_made(host: &HostName) -> CloudError {

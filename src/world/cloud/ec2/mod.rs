@@ -11,14 +11,17 @@ mod doctor;
 mod ground;
 mod identity;
 mod image;
+mod images;
 mod instance;
 mod keypair;
 mod launch;
 mod leader;
 mod lease;
 mod network;
+mod seal;
 mod wait;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,14 +34,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::client::{Clients, code, refused};
 use self::wait::Latest;
-use super::{Adopt, Cloud, CloudError, Launch, Leases, Removed};
+use super::{Adopt, Cloud, CloudError, Images, Launch, Leases, Removed};
 use crate::model::ec2::{Candidate, Ec2Spec, tag};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId};
 use crate::model::name::ClusterName;
 use crate::model::plan::ResourceStep;
 use crate::model::report::Finding;
-use crate::model::spec::{Service, Spec, SshSpec};
+use crate::model::spec::{Secrets, Service, Spec, SshSpec};
 
 const PROVIDER: &str = "ec2";
 
@@ -49,6 +52,8 @@ pub struct Ec2 {
     ssh: SshSpec,
     /// Their metrics' ports are let in.
     services: Vec<Service>,
+    /// Where images' hosts have theirs from, which the instances' role must allow.
+    secrets: Secrets,
     home: PathBuf,
     events: Events,
     cancel: CancellationToken,
@@ -66,6 +71,7 @@ impl Ec2 {
             spec: ec2.clone(),
             ssh: spec.ssh.clone(),
             services: spec.services.clone(),
+            secrets: spec.image.secrets,
             home,
             events,
             cancel,
@@ -94,9 +100,7 @@ impl Ec2 {
     ) -> sdk::TagSpecification {
         let more = more.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         let origin = [(tag::ORIGIN.to_owned(), tag::LAUNCHED.to_owned())];
-        let all = self.own_tags().into_iter().chain(origin).chain(more);
-        let tags = all.map(|(key, value)| sdk::Tag::builder().key(key).value(value).build()).collect();
-        sdk::TagSpecification::builder().resource_type(kind).set_tags(Some(tags)).build()
+        tag_specification(kind, self.own_tags().into_iter().chain(origin).chain(more).collect())
     }
 
     /// Sleeps, unless the run is interrupted.
@@ -106,6 +110,12 @@ impl Ec2 {
             () = tokio::time::sleep(length) => Ok(()),
         }
     }
+}
+
+/// A key stands once in it, as EC2 wants it.
+fn tag_specification(kind: sdk::ResourceType, tags: BTreeMap<String, String>) -> sdk::TagSpecification {
+    let tags = tags.into_iter().map(|(key, value)| sdk::Tag::builder().key(key).value(value).build());
+    sdk::TagSpecification::builder().resource_type(kind).set_tags(Some(tags.collect())).build()
 }
 
 fn filter<'a>(name: &str, values: impl IntoIterator<Item = impl Into<String> + 'a>) -> sdk::Filter {
@@ -197,6 +207,10 @@ impl Cloud for Ec2 {
     }
 
     fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+
+    fn images(&self) -> Option<&dyn Images> {
         Some(self)
     }
 }

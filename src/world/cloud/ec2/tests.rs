@@ -101,6 +101,7 @@ fn footing() -> Footing {
         name: Some("debian-12-amd64".to_owned()),
         architecture: "x86_64".to_owned(),
         root_device: "/dev/xvda".to_owned(),
+        user: None,
     };
     Footing {
         subnets: vec![subnet("a"), subnet("b")],
@@ -109,6 +110,7 @@ fn footing() -> Footing {
         profile: Some("clusterctl-shop-us-east-1".to_owned()),
         server_image: image.clone(),
         image,
+        baked: BTreeMap::new(),
         led: false,
     }
 }
@@ -329,3 +331,5 @@ async fn an_answer_that_is_none_is_told_and_nothing_secret_is_in_it() {
     let refused = cloud.list().await.map(|hosts| hosts.len());
     assert!(matches!(refused, Err(CloudError::Api { .. }) | Ok(0)), "{refused:?}");
 }
+
+mod images;

@@ -44,7 +44,7 @@ impl Ec2 {
 
     fn is_up(&self, instance: &Instance) -> bool {
         let reachable = match self.spec.reach {
-            Reach::Public => instance.public_address.is_some() || !instance.is_ours(),
+            Reach::Public => instance.public_address.is_some() || !instance.is_ours() || instance.is_of_fleet(),
             Reach::Private => true,
         };
         instance.state == HostState::Running && instance.private_address.is_some() && reachable
