@@ -11,6 +11,7 @@ mod doctor;
 mod down;
 mod exec;
 pub mod exit;
+mod fleet;
 pub mod hints;
 mod init;
 mod join_node;
@@ -147,6 +148,8 @@ enum Verb {
     Exec(exec::ExecArgs),
     Ssh(ssh::SshArgs),
     #[command(subcommand)]
+    Fleet(fleet::FleetVerb),
+    #[command(subcommand)]
     Artifacts(artifacts::ArtifactsVerb),
     Completions(completions::CompletionsArgs),
 }
@@ -196,6 +199,7 @@ impl Verb {
             Self::Render(_) => "render",
             Self::Exec(_) => "exec",
             Self::Ssh(_) => "ssh",
+            Self::Fleet(_) => "fleet",
             Self::Artifacts(_) => "artifacts",
             Self::Completions(_) => "completions",
         }
@@ -203,7 +207,11 @@ impl Verb {
 
     /// Run again, it goes on where it was stopped.
     const fn goes_on(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::JoinNode(_) | Self::Down(_) | Self::Artifacts(_))
+        match self {
+            Self::Fleet(verb) => verb.goes_on(),
+            Self::Up(_) | Self::JoinNode(_) | Self::Down(_) | Self::Artifacts(_) => true,
+            _ => false,
+        }
     }
 
     async fn run(self, global: Global) -> Result<u8> {
@@ -221,6 +229,7 @@ impl Verb {
             Self::Render(args) => render::run(global, args).await,
             Self::Exec(args) => exec::run(global, args).await,
             Self::Ssh(args) => ssh::run(global, args).await,
+            Self::Fleet(verb) => fleet::run(global, verb).await,
             Self::Artifacts(verb) => artifacts::run(global, verb).await,
             Self::Completions(args) => completions::run(args),
         }

@@ -41,6 +41,7 @@ const CALL: Duration = Duration::from_secs(300);
 
 /// One client a service, all over one connection pool and one watcher.
 pub struct Clients {
+    pub autoscaling: aws_sdk_autoscaling::Client,
     pub ec2: aws_sdk_ec2::Client,
     pub iam: aws_sdk_iam::Client,
     pub ssm: aws_sdk_ssm::Client,
@@ -83,6 +84,9 @@ impl Clients {
         let watcher = Watcher { events: events.clone(), cancel: cancel.clone(), seen: Arc::default() };
         let watch = || SharedInterceptor::new(watcher.clone());
         Self {
+            autoscaling: aws_sdk_autoscaling::Client::from_conf(
+                aws_sdk_autoscaling::config::Builder::from(config).interceptor(watch()).build(),
+            ),
             ec2: aws_sdk_ec2::Client::from_conf(
                 aws_sdk_ec2::config::Builder::from(config)
                     .interceptor(watch())

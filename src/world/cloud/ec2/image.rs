@@ -30,21 +30,13 @@ impl Ec2 {
             Image::Distribution(name) => self.image_of_distribution(name, &architectures).await?,
             Image::Newest { name, owner } => self.newest_image(name, owner, &architectures).await?,
         };
-        if !architectures.contains(&image.architecture) {
-            return Err(CloudError::Unfit {
-                missing: format!(
-                    "{} is for {} processors, and {instance_type} has {}",
-                    image.id,
-                    image.architecture,
-                    architectures.join(" or ")
-                ),
-                cure:
-                    "name an image or an instance_type of the other kind in [ec2] (t4g, m7g, c7g are arm64; t3, m7i, \
-                       c7i are x86_64)"
-                        .to_owned(),
-            });
-        }
+        suits(&image, instance_type, &architectures)?;
         Ok(image)
+    }
+
+    /// Can instances of this type boot it?
+    pub(super) async fn check_image(&self, image: &ImageFacts, instance_type: &str) -> Result<(), CloudError> {
+        suits(image, instance_type, &self.architectures(instance_type).await?)
     }
 
     /// What the instance type's processors are: the first is what it is launched with.
@@ -106,7 +98,7 @@ impl Ec2 {
         })
     }
 
-    async fn image_by_id(&self, id: &str) -> Result<ImageFacts, CloudError> {
+    pub(super) async fn image_by_id(&self, id: &str) -> Result<ImageFacts, CloudError> {
         let clients = self.clients().await?;
         let found = clients
             .ec2
@@ -154,6 +146,23 @@ impl Ec2 {
             cure: "change ami_name or ami_owner in [ec2] (an account's number, \"self\", \"amazon\")".to_owned(),
         })
     }
+}
+
+fn suits(image: &ImageFacts, instance_type: &str, architectures: &[String]) -> Result<(), CloudError> {
+    if architectures.contains(&image.architecture) {
+        return Ok(());
+    }
+    Err(CloudError::Unfit {
+        missing: format!(
+            "{} is for {} processors, and {instance_type} has {}",
+            image.id,
+            image.architecture,
+            architectures.join(" or ")
+        ),
+        cure: "name an image or an instance_type of the other kind in [ec2] (t4g, m7g, c7g are arm64; t3, m7i, \
+               c7i are x86_64)"
+            .to_owned(),
+    })
 }
 
 fn read(image: &sdk::Image) -> Option<ImageFacts> {

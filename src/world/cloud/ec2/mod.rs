@@ -8,6 +8,7 @@ mod adopt;
 mod client;
 mod destroy;
 mod doctor;
+mod fleet;
 mod ground;
 mod identity;
 mod image;
@@ -30,14 +31,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::client::{Clients, code, refused};
 use self::wait::Latest;
-use super::{Adopt, Cloud, CloudError, Launch, Removed};
+use super::{Adopt, Cloud, CloudError, Fleet, Launch, Removed};
 use crate::model::ec2::{Candidate, Ec2Spec, tag};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId};
 use crate::model::name::ClusterName;
 use crate::model::plan::ResourceStep;
 use crate::model::report::Finding;
-use crate::model::spec::{Service, Spec, SshSpec};
+use crate::model::spec::{FleetSpec, Service, Spec, SshSpec};
 
 const PROVIDER: &str = "ec2";
 
@@ -48,6 +49,7 @@ pub struct Ec2 {
     ssh: SshSpec,
     /// Their metrics' ports are let in.
     services: Vec<Service>,
+    fleet: Option<FleetSpec>,
     home: PathBuf,
     events: Events,
     cancel: CancellationToken,
@@ -65,6 +67,7 @@ impl Ec2 {
             spec: ec2.clone(),
             ssh: spec.ssh.clone(),
             services: spec.services.clone(),
+            fleet: spec.fleet.clone(),
             home,
             events,
             cancel,
@@ -193,6 +196,10 @@ impl Cloud for Ec2 {
 
     async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError> {
         self.destroy_all(keep_data, events).await
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
     }
 }
 
