@@ -8,6 +8,7 @@ use crate::model::host::Host;
 use crate::model::spec::ProviderSpec;
 use crate::ui::Question;
 use crate::ui::render::Listing;
+use crate::ui::words::count;
 
 /// Take the whole cluster away: hosts, network, files; repeatable
 ///
@@ -53,7 +54,11 @@ async fn agreed(session: &Session, keep_data: bool) -> Result<bool> {
         return Ok(true);
     }
     let hosts: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
-    let names: Vec<String> = hosts.iter().map(|host| format!("{} ({})", host.name, host.id)).collect();
+    let (baked, hosts): (Vec<Host>, Vec<Host>) = hosts.into_iter().partition(Host::is_baked);
+    let mut names: Vec<String> = hosts.iter().map(|host| format!("{} ({})", host.name, host.id)).collect();
+    if !baked.is_empty() {
+        names.push(format!("{} that came from an image", count(baked.len(), "instance")));
+    }
     let what = format!(
         "All of {} goes, {}: {}",
         session.spec.cluster,

@@ -6,6 +6,7 @@ use super::signals::{Interrupted, TimedOut};
 use super::{Usage, exit};
 use crate::core::ec2::discover::DiscoverError;
 use crate::core::specfile::SpecErrors;
+use crate::engine::fleet::FleetError;
 use crate::world::artifacts::ArtifactError;
 use crate::world::cloud::CloudError;
 
@@ -16,6 +17,9 @@ pub fn hint(error: &Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<DiscoverError>() {
         return Some(error.cure());
+    }
+    if let Some(cure) = error.downcast_ref().and_then(FleetError::cure) {
+        return Some(cure.to_owned());
     }
     if let Some(cure) = error.downcast_ref().and_then(CloudError::cure) {
         return Some(cure.to_owned());
@@ -37,6 +41,9 @@ pub fn code(error: &Error) -> u8 {
     }
     if matches!(error.downcast_ref(), Some(CloudError::Cancelled)) {
         return exit::INTERRUPTED;
+    }
+    if let Some(FleetError::Late { .. } | FleetError::Batch { .. } | FleetError::TooFew { .. }) = error.downcast_ref() {
+        return exit::HOSTS_FAILED;
     }
     if error.is::<Usage>() || error.is::<SpecErrors>() { exit::USAGE } else { exit::FAILED }
 }

@@ -11,6 +11,7 @@ mod doctor;
 mod down;
 mod exec;
 pub mod exit;
+mod fleet;
 pub mod hints;
 mod init;
 mod join_node;
@@ -154,6 +155,8 @@ enum Verb {
     Exec(exec::ExecArgs),
     Ssh(ssh::SshArgs),
     #[command(subcommand)]
+    Fleet(fleet::FleetVerb),
+    #[command(subcommand)]
     Artifacts(artifacts::ArtifactsVerb),
     Completions(completions::CompletionsArgs),
 }
@@ -211,6 +214,7 @@ impl Verb {
             Self::Lock(_) => "lock",
             Self::Exec(_) => "exec",
             Self::Ssh(_) => "ssh",
+            Self::Fleet(_) => "fleet",
             Self::Artifacts(_) => "artifacts",
             Self::Completions(_) => "completions",
         }
@@ -218,7 +222,11 @@ impl Verb {
 
     /// Run again, it goes on where it was stopped.
     const fn goes_on(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::JoinNode(_) | Self::Down(_) | Self::Artifacts(_))
+        match self {
+            Self::Fleet(verb) => verb.goes_on(),
+            Self::Up(_) | Self::JoinNode(_) | Self::Down(_) | Self::Artifacts(_) => true,
+            _ => false,
+        }
     }
 
     async fn run(self, global: Global) -> Result<u8> {
@@ -237,6 +245,7 @@ impl Verb {
             Self::Lock(args) => lock::run(global, args).await,
             Self::Exec(args) => exec::run(global, args).await,
             Self::Ssh(args) => ssh::run(global, args).await,
+            Self::Fleet(verb) => fleet::run(global, verb).await,
             Self::Artifacts(verb) => artifacts::run(global, verb).await,
             Self::Completions(args) => completions::run(args),
         }

@@ -2,7 +2,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, converge, exit};
+use super::{Global, converge, exit, fleet};
 use crate::core::{plan as planning, select};
 use crate::engine::failure;
 use crate::engine::plan::whole;
@@ -21,7 +21,9 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let session = Session::open(global, "plan")?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
     // What was terminated is a reason for a launch, and no host.
-    let listed = existing?;
+    let listed: Vec<Host> = existing?.into_iter().filter(|host| !host.is_baked()).collect();
+    let mut resources = resources?;
+    resources.extend(fleet::survey(&session, None).await?);
     let missing = select::to_launch(&session.spec, &listed);
     let existing: Vec<Host> = listed.into_iter().filter(|host| host.state.exists()).collect();
     let launches: Vec<HostPlan> =
@@ -47,7 +49,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
         let planned = converge::plan(&session, &existing, &observed, true).await?;
         plans.extend(planned.into_iter().map(|planned| planned.plan));
     }
-    let plan = whole(resources?, launches, plans, notes);
+    let plan = whole(resources, launches, plans, notes);
     session.show(&plan, true)?;
     if session.cancel.is_cancelled() {
         return Ok(exit::INTERRUPTED);

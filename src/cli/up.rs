@@ -4,10 +4,11 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, converge, exit};
+use super::{Global, converge, exit, fleet};
 use crate::core::select;
 use crate::engine::launch::launch;
 use crate::model::host::Host;
+use crate::model::spec::Span;
 
 /// Make the cluster as its spec says: launch what is missing, install, and verify
 ///
@@ -18,6 +19,12 @@ pub struct UpArgs {
     /// Hash every program on the hosts instead of trusting its size and time
     #[arg(long)]
     rehash: bool,
+    /// Set the fleet's size: so many nodes that an Auto Scaling group launches ([fleet] in the spec)
+    #[arg(long, value_name = "N")]
+    fleet: Option<u16>,
+    /// How long a new size of the fleet may take until all of it is well (0s: do not wait)
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    fleet_wait: Span,
 }
 
 pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
@@ -25,10 +32,14 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let session = Session::open(global, "up")?;
     let _lock = session.lock("up").await?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
-    let existing = existing?;
+    let existing: Vec<Host> = existing?.into_iter().filter(|host| !host.is_baked()).collect();
+    let mut resources = resources?;
+    let fleet_steps = fleet::survey(&session, args.fleet).await?;
+    let mends_fleet = args.fleet.is_some() || !fleet_steps.is_empty();
+    resources.extend(fleet_steps);
     converge::refuse_conflicts(&existing)?;
     let missing = select::to_launch(&session.spec, &existing);
-    if !converge::ready(&session, &missing, resources?).await? {
+    if !converge::ready(&session, &missing, resources).await? {
         return Ok(exit::FAILED);
     }
     let (launched, failed) = launch(session.cloud.as_ref(), &missing, &session.limits, &session.events).await;
@@ -40,5 +51,8 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let running = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
     let agreed = missing.into_iter().map(|launch| launch.name).collect();
     let run = converge::Run { begun, rehash: args.rehash, agreed, failed };
-    converge::converge(&session, &hosts, running, run).await
+    match converge::converge(&session, &hosts, running, run).await? {
+        exit::OK if mends_fleet => fleet::ensure(&session, args.fleet, args.fleet_wait).await,
+        code => Ok(code),
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod dialect;
 pub mod ec2;
+pub mod fleet;
 pub mod image;
 pub mod install;
 pub mod judge;

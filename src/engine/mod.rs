@@ -6,6 +6,7 @@ pub mod checks;
 pub mod doctor;
 pub mod exec;
 pub mod failure;
+pub mod fleet;
 pub mod host_keys;
 pub mod launch;
 pub mod observe;

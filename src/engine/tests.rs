@@ -1,6 +1,7 @@
 //! The engine against hosts that fail, hang, lie and cut the connection.
 
 mod asking;
+mod fleet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -133,6 +133,8 @@ pub mod tag {
     /// On the same instance, with the cluster's name as its value: Consul compares one key with one value, so that
     /// a tag that says only "leader" would lead the agents of every cluster in the account.
     pub const LEADS: &str = "clusterctl:leader";
+    /// Which make of the launch template a fleet's instance is of.
+    pub const TEMPLATE: &str = "clusterctl:template";
     pub const NAME: &str = "Name";
     /// Who can log in, as far as the image's name tells.
     pub const USER: &str = "clusterctl:user";

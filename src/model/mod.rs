@@ -6,6 +6,7 @@ pub mod ec2;
 pub mod event;
 pub mod facts;
 pub mod file;
+pub mod fleet;
 pub mod host;
 pub mod image;
 pub mod init;

@@ -4,6 +4,7 @@
 pub mod console;
 pub mod cure;
 pub mod discover;
+pub mod fleet;
 pub mod images;
 pub mod label;
 pub mod policy;

@@ -149,13 +149,17 @@ fn named(section: &Section<'_>, key: &'static str, example: &str, fine: fn(char)
 }
 
 /// `t3.small`, `u-6tb1.112xlarge`.
-fn instance_type(section: &Section<'_>, key: &'static str) -> Option<String> {
-    let given = section.text(key, INSTANCE_TYPE)?;
+pub(super) fn is_instance_type(text: &str) -> bool {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric())
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    if given.value.split_once('.').is_some_and(|(family, size)| part(family) && part(size)) {
+    text.split_once('.').is_some_and(|(family, size)| part(family) && part(size))
+}
+
+fn instance_type(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let given = section.text(key, INSTANCE_TYPE)?;
+    if is_instance_type(&given.value) {
         return Some(given.value);
     }
     let message = format!("{key} in {}: \"{}\" is no instance type", section.name, given.value.escape_debug());

@@ -5,6 +5,7 @@
 
 mod address;
 mod ec2;
+mod fleet;
 mod hosts;
 mod mistakes;
 mod monitoring;
@@ -138,6 +139,7 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
     let alertmanager = monitoring::alertmanager(file);
     let services = services::read(file, hosts_spec.as_ref(), name.as_ref().map(|name| &name.value));
     let artifacts = artifacts(file);
+    let fleet = fleet::read(file, provider);
     file.refuse_unknown();
     let spec = Spec {
         cluster: name?.value,
@@ -152,7 +154,7 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
         services,
         artifacts,
         image: ImageSpec::default(),
-        fleet: None,
+        fleet,
         templates,
     };
     versions::refuse_conflicts(file, &spec, &versions);

@@ -3,6 +3,7 @@
 
 mod doctor;
 mod exec;
+mod fleet;
 mod image;
 pub mod junit;
 mod listing;

@@ -2,6 +2,8 @@
 
 pub mod ec2;
 mod fake;
+mod fake_fleet;
+mod fleet;
 mod inventory;
 pub mod sandbox;
 
@@ -22,6 +24,8 @@ use crate::model::report::Finding;
 
 pub use ec2::Ec2;
 pub use fake::FakeCloud;
+pub use fake_fleet::FakeFleet;
+pub use fleet::Fleet;
 pub use inventory::Inventory;
 pub use sandbox::Sandbox;
 
@@ -202,6 +206,11 @@ pub trait Cloud: Send + Sync {
 
     /// Images of hosts, at providers that have them.
     fn images(&self) -> Option<&dyn Images> {
+        None
+    }
+
+    /// Fleets, at providers that have them.
+    fn fleet(&self) -> Option<&dyn Fleet> {
         None
     }
 }

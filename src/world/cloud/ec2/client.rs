@@ -44,6 +44,7 @@ const LEASE_CALL: Duration = Duration::from_secs(12);
 
 /// One client a service, all over one connection pool and one watcher.
 pub struct Clients {
+    pub autoscaling: aws_sdk_autoscaling::Client,
     pub ec2: aws_sdk_ec2::Client,
     pub iam: aws_sdk_iam::Client,
     pub ssm: aws_sdk_ssm::Client,
@@ -89,6 +90,9 @@ impl Clients {
         let watcher = Watcher { events: events.clone(), cancel: cancel.clone(), seen: Arc::default() };
         let watch = || SharedInterceptor::new(watcher.clone());
         Self {
+            autoscaling: aws_sdk_autoscaling::Client::from_conf(
+                aws_sdk_autoscaling::config::Builder::from(config).interceptor(watch()).build(),
+            ),
             ec2: ec2(config, watcher.clone()),
             iam: aws_sdk_iam::Client::from_conf(
                 aws_sdk_iam::config::Builder::from(config).interceptor(watch()).build(),

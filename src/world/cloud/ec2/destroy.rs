@@ -13,7 +13,7 @@ use super::network::Group;
 use crate::model::ec2::{InstanceProfile, Peer, tag};
 use crate::model::event::{Doing, Events};
 use crate::model::name::HostName;
-use crate::world::cloud::{CloudError, Removed};
+use crate::world::cloud::{CloudError, Fleet, Removed};
 
 /// From the call to the last `terminated`; a database on a large machine may take its time.
 const TERMINATION: Duration = Duration::from_secs(600);
@@ -31,6 +31,8 @@ impl Ec2 {
         if keep_data {
             removed.kept.extend(self.keep_volumes(&ours).await?);
         }
+        // Before its instances: the group would launch others in their place.
+        removed.others.extend(Fleet::remove(self).await?);
         self.end_and_wait(&ours, &mut removed, events).await?;
         let mut groups = self.all_groups().await?;
         for instance in &joined {

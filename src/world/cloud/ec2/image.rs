@@ -35,7 +35,8 @@ impl Ec2 {
             Image::Distribution(name) => self.image_of_distribution(name, &architectures).await?,
             Image::Newest { name, owner } => self.newest_image(name, owner, &architectures).await?,
         };
-        fitting(image, instance_type, &architectures)
+        suits(&image, instance_type, &architectures)?;
+        Ok(image)
     }
 
     /// The images that launches name.
@@ -46,13 +47,17 @@ impl Ec2 {
         let mut found = BTreeMap::new();
         for launch in launches {
             if let Some(id) = launch.image.as_ref().filter(|id| !found.contains_key(*id)) {
-                let instance_type = self.instance_type(launch.role);
-                let architectures = self.architectures(instance_type).await?;
-                let image = fitting(self.image_by_id(&id.0).await?, instance_type, &architectures)?;
+                let image = self.image_by_id(&id.0).await?;
+                self.check_image(&image, self.instance_type(launch.role)).await?;
                 found.insert(id.clone(), image);
             }
         }
         Ok(found)
+    }
+
+    /// Can instances of this type boot it?
+    pub(super) async fn check_image(&self, image: &ImageFacts, instance_type: &str) -> Result<(), CloudError> {
+        suits(image, instance_type, &self.architectures(instance_type).await?)
     }
 
     /// What the instance type's processors are: the first is what it is launched with.
@@ -114,7 +119,7 @@ impl Ec2 {
         })
     }
 
-    async fn image_by_id(&self, id: &str) -> Result<ImageFacts, CloudError> {
+    pub(super) async fn image_by_id(&self, id: &str) -> Result<ImageFacts, CloudError> {
         let clients = self.clients().await?;
         let found = clients
             .ec2
@@ -164,9 +169,9 @@ impl Ec2 {
     }
 }
 
-fn fitting(image: ImageFacts, instance_type: &str, architectures: &[String]) -> Result<ImageFacts, CloudError> {
+fn suits(image: &ImageFacts, instance_type: &str, architectures: &[String]) -> Result<(), CloudError> {
     if architectures.contains(&image.architecture) {
-        return Ok(image);
+        return Ok(());
     }
     Err(CloudError::Unfit {
         missing: format!(

@@ -30,6 +30,9 @@ pub struct Instance {
     /// Ids of its security groups.
     pub groups: Vec<String>,
     pub volumes: Vec<Volume>,
+    /// In seconds since 1970.
+    pub launched: Option<i64>,
+    pub spot: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,8 @@ impl Instance {
             vpc: from.vpc_id().map(str::to_owned),
             groups: from.security_groups().iter().filter_map(|group| group.group_id()).map(str::to_owned).collect(),
             volumes: from.block_device_mappings().iter().filter_map(volume).collect(),
+            launched: from.launch_time().map(aws_smithy_types::DateTime::secs),
+            spot: from.instance_lifecycle() == Some(&sdk::InstanceLifecycleType::Spot),
         })
     }
 

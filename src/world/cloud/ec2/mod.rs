@@ -8,6 +8,7 @@ mod adopt;
 mod client;
 mod destroy;
 mod doctor;
+mod fleet;
 mod ground;
 mod identity;
 mod image;
@@ -34,14 +35,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::client::{Clients, code, refused};
 use self::wait::Latest;
-use super::{Adopt, Cloud, CloudError, Images, Launch, Leases, Removed};
+use super::{Adopt, Cloud, CloudError, Fleet, Images, Launch, Leases, Removed};
 use crate::model::ec2::{Candidate, Ec2Spec, tag};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId};
 use crate::model::name::ClusterName;
 use crate::model::plan::ResourceStep;
 use crate::model::report::Finding;
-use crate::model::spec::{Secrets, Service, Spec, SshSpec};
+use crate::model::spec::{FleetSpec, Secrets, Service, Spec, SshSpec};
 
 const PROVIDER: &str = "ec2";
 
@@ -54,6 +55,7 @@ pub struct Ec2 {
     services: Vec<Service>,
     /// Where images' hosts have theirs from, which the instances' role must allow.
     secrets: Secrets,
+    fleet: Option<FleetSpec>,
     home: PathBuf,
     events: Events,
     cancel: CancellationToken,
@@ -72,6 +74,7 @@ impl Ec2 {
             ssh: spec.ssh.clone(),
             services: spec.services.clone(),
             secrets: spec.image.secrets,
+            fleet: spec.fleet.clone(),
             home,
             events,
             cancel,
@@ -204,6 +207,10 @@ impl Cloud for Ec2 {
 
     async fn destroy(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError> {
         self.destroy_all(keep_data, events).await
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
     }
 
     fn leases(&self) -> Option<&dyn Leases> {

@@ -23,12 +23,12 @@ use crate::model::ec2::{Image, InstanceProfile, Reach};
 use crate::model::host::Role;
 use crate::model::name::HostName;
 
-const INSTANCE: &str = "<item><instanceId>i-0123456789abcdef0</instanceId><instanceState><name>pending</name></instanceState>\
+pub(super) const INSTANCE: &str = "<item><instanceId>i-0123456789abcdef0</instanceId><instanceState><name>pending</name></instanceState>\
      <privateIpAddress>10.0.0.5</privateIpAddress></item>";
 
 /// Answers the calls in order, and keeps what was asked.
 #[derive(Debug, Clone, Default)]
-struct Replay(Arc<Mutex<Played>>);
+pub(super) struct Replay(Arc<Mutex<Played>>);
 
 #[derive(Debug, Default)]
 struct Played {
@@ -52,7 +52,7 @@ impl HttpClient for Replay {
     }
 }
 
-fn ec2(change: impl FnOnce(&mut Ec2Spec), answers: &[(u16, String)]) -> (Ec2, Replay) {
+pub(super) fn ec2(change: impl FnOnce(&mut Ec2Spec), answers: &[(u16, String)]) -> (Ec2, Replay) {
     let replay = Replay::default();
     replay.0.lock().unwrap().answers.extend(answers.iter().cloned());
     let config = SdkConfig::builder()
@@ -74,11 +74,11 @@ fn ec2(change: impl FnOnce(&mut Ec2Spec), answers: &[(u16, String)]) -> (Ec2, Re
 }
 
 /// The parameters of each call.
-fn asked(replay: &Replay) -> Vec<BTreeMap<String, String>> {
+pub(super) fn asked(replay: &Replay) -> Vec<BTreeMap<String, String>> {
     replay.0.lock().unwrap().asked.clone()
 }
 
-fn page(instances: &str, next: Option<&str>) -> (u16, String) {
+pub(super) fn page(instances: &str, next: Option<&str>) -> (u16, String) {
     let next = next.map(|token| format!("<nextToken>{token}</nextToken>")).unwrap_or_default();
     let set = format!("<item><instancesSet>{instances}</instancesSet></item>");
     (
@@ -87,7 +87,7 @@ fn page(instances: &str, next: Option<&str>) -> (u16, String) {
     )
 }
 
-fn error(status: u16, code: &str) -> (u16, String) {
+pub(super) fn error(status: u16, code: &str) -> (u16, String) {
     let text =
         format!("<Response><Errors><Error><Code>{code}</Code><Message>said</Message></Error></Errors></Response>");
     (status, text)

@@ -15,6 +15,8 @@ fn instance(number: u32, role: &str, tags: &[(&str, &str)]) -> Instance {
         vpc: None,
         groups: Vec::new(),
         volumes: Vec::new(),
+        launched: None,
+        spot: false,
     }
 }
 
