@@ -1,6 +1,7 @@
 //! Decisions: what stands on a host, what must change, and why. Pure functions of values: no async, no
 //! files, no clock, no environment. Knows only `model`.
 
+pub mod bake;
 pub mod dialect;
 pub mod ec2;
 pub mod image;
@@ -10,6 +11,7 @@ pub mod names;
 pub mod plan;
 pub mod release;
 pub mod render;
+pub mod seal;
 pub mod select;
 pub mod specfile;
 pub mod templates;

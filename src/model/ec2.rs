@@ -134,6 +134,8 @@ pub mod tag {
     /// a tag that says only "leader" would lead the agents of every cluster in the account.
     pub const LEADS: &str = "clusterctl:leader";
     pub const NAME: &str = "Name";
+    /// The image of `ami build` that the host was launched from.
+    pub const IMAGE: &str = "clusterctl:image";
     /// Who can log in, as far as the image's name tells.
     pub const USER: &str = "clusterctl:user";
 
