@@ -61,13 +61,7 @@ impl Session {
         let cancel = global.cancel(&ui);
         let reporter = reporter(&global, &ui)?;
         let renderer = renderer(&spec)?;
-        let cloud: Box<dyn Cloud> = match &spec.provider {
-            ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
-            ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
-            ProviderSpec::Ec2(ec2) => {
-                Box::new(Ec2::new(&spec, ec2, paths.home.clone(), reporter.events(), cancel.clone()))
-            }
-        };
+        let cloud = cloud(&spec, &paths, &reporter, &cancel)?;
         let connector = connector(&global, &paths, &spec, &ui, &cancel)?;
         let cache = Cache::open(paths.artifacts())?;
         let sources = sources(&spec);
@@ -97,6 +91,11 @@ impl Session {
     pub async fn lock(&self, verb: &str) -> Result<ClusterLock> {
         let wait = lock::Wait { most: self.global.lock_timeout, cancel: &self.cancel, events: &self.events };
         lock::take(&self.paths.lock(&self.spec.cluster), &self.spec.cluster, verb, wait).await
+    }
+
+    /// Another cluster at the same provider; what it does ends with `cancel`.
+    pub fn another(&self, spec: &Spec, cancel: &CancellationToken) -> Result<Box<dyn Cloud>> {
+        cloud(spec, &self.paths, &self.reporter, cancel)
     }
 
     /// Hosts of the user's own are changed only when someone agreed; the sandbox holds nothing of value.
@@ -170,9 +169,20 @@ impl Session {
         }
     }
 
+    /// The file that the spec was read from, if any.
+    pub fn spec_file(&self) -> Option<&Path> {
+        let default = Path::new(DEFAULT_SPEC);
+        let named = self.global.file.as_deref();
+        named.or_else(|| (self.global.cluster.is_none() && !self.global.sandbox && default.exists()).then_some(default))
+    }
+
     /// After `down`: a new cluster of this name has other keys.
     pub fn forget_hosts(&self) -> Result<()> {
-        let folder = self.paths.cluster(&self.spec.cluster);
+        self.forget_hosts_of(&self.spec.cluster)
+    }
+
+    pub fn forget_hosts_of(&self, cluster: &ClusterName) -> Result<()> {
+        let folder = self.paths.cluster(cluster);
         for path in ["users", "users.lock", "known_hosts", "known_hosts.lock"].map(|name| folder.join(name)) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -183,6 +193,14 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn cloud(spec: &Spec, paths: &Paths, reporter: &Reporter, cancel: &CancellationToken) -> Result<Box<dyn Cloud>> {
+    Ok(match &spec.provider {
+        ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
+        ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
+        ProviderSpec::Ec2(ec2) => Box::new(Ec2::new(spec, ec2, paths.home.clone(), reporter.events(), cancel.clone())),
+    })
 }
 
 /// The spec: `--file`, the sandbox, `./cluster.toml`, or a sandbox cluster that is there already.
@@ -204,7 +222,7 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     // Tags say which hosts are the cluster's, so that a region and a name are enough to find it.
     if let (Some(_), Some(cluster)) = (&global.region, &global.cluster) {
         // But not to say what it should be: with the defaults in its place the rule that lets people log in would go.
-        if matches!(verb, "up" | "plan" | "join-node") {
+        if matches!(verb, "up" | "plan" | "join-node" | "ami build") {
             bail!(crate::cli::Usage(format!(
                 "`clusterctl {verb}` needs the spec of {cluster}, since a name and a region do not say how it should be: \
                  name the file with `-f FILE`"

@@ -1,6 +1,7 @@
 //! The command line: one verb a file, each with its doc comment (the help text), its arguments and its
 //! run. Verbs wire (load, observe, plan, show, apply, verify); they never decide.
 
+mod ami;
 mod artifacts;
 mod completions;
 mod connector;
@@ -147,6 +148,8 @@ enum Verb {
     Exec(exec::ExecArgs),
     Ssh(ssh::SshArgs),
     #[command(subcommand)]
+    Ami(ami::AmiVerb),
+    #[command(subcommand)]
     Artifacts(artifacts::ArtifactsVerb),
     Completions(completions::CompletionsArgs),
 }
@@ -196,6 +199,7 @@ impl Verb {
             Self::Render(_) => "render",
             Self::Exec(_) => "exec",
             Self::Ssh(_) => "ssh",
+            Self::Ami(verb) => verb.name(),
             Self::Artifacts(_) => "artifacts",
             Self::Completions(_) => "completions",
         }
@@ -221,6 +225,7 @@ impl Verb {
             Self::Render(args) => render::run(global, args).await,
             Self::Exec(args) => exec::run(global, args).await,
             Self::Ssh(args) => ssh::run(global, args).await,
+            Self::Ami(verb) => ami::run(global, verb).await,
             Self::Artifacts(verb) => artifacts::run(global, verb).await,
             Self::Completions(args) => completions::run(args),
         }

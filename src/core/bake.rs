@@ -40,7 +40,9 @@ pub enum BakeError {
          {LONGEST} letters at most; take a name of {} letters at most", LONGEST - SUFFIX.len()
     )]
     TooLong { cluster: ClusterName },
-    #[error("hosts of your own have no images: provider = \"ec2\" and the sandbox have; for others there is `ami provision --local`")]
+    #[error(
+        "hosts of your own have no images: provider = \"ec2\" and the sandbox have; for others there is `ami provision --local`"
+    )]
     NoImages,
     #[error("the image's name \"{}\" {problem}", .given.escape_debug())]
     BadName { given: String, problem: &'static str },
@@ -83,10 +85,7 @@ impl Builder {
     }
 
     fn tags(&self) -> [(String, String); 2] {
-        [
-            (BUILDER.to_owned(), format!("{}:{}", self.machine, self.pid)),
-            (SINCE.to_owned(), self.since.to_string()),
-        ]
+        [(BUILDER.to_owned(), format!("{}:{}", self.machine, self.pid)), (SINCE.to_owned(), self.since.to_string())]
     }
 
     /// As a host's tags say it.
@@ -112,9 +111,8 @@ pub enum Before {
 pub fn before(hosts: &[Host], me: &Builder) -> Before {
     let there: Vec<&Host> = hosts.iter().filter(|host| host.state.exists()).collect();
     let lifetime = SignedDuration::try_from(LIFETIME).unwrap_or(SignedDuration::MAX);
-    let busy = |builder: &Builder| {
-        builder.machine != me.machine && me.since.duration_since(builder.since).abs() < lifetime
-    };
+    let busy =
+        |builder: &Builder| builder.machine != me.machine && me.since.duration_since(builder.since).abs() < lifetime;
     match there.iter().filter_map(|host| Builder::of_host(host)).find(busy) {
         Some(builder) => Before::Busy(builder),
         None if there.is_empty() => Before::Nothing,

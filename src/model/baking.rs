@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::baked::{Baked, ImageId};
 use super::host::Role;
 use super::name::ClusterName;
-use super::report::{Failure, Millis, Proof, Verified};
+use super::report::{Failure, HostOutcome, Millis, Proof, Verified};
 
 /// The parts of a build, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -117,4 +117,14 @@ pub struct ImagesReport {
     pub cluster: ClusterName,
     pub provider: String,
     pub images: Vec<Listed>,
+}
+
+/// The answer of `ami provision`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProvisionReport {
+    pub cluster: ClusterName,
+    #[serde(flatten)]
+    pub outcome: HostOutcome,
+    /// What belongs to one machine was cleared.
+    pub sealed: bool,
 }

@@ -97,7 +97,13 @@ impl Machine {
                 _ => None,
             })
             .collect();
-        let bundle = bundle_at(plan, On { init: &Init::Systemd, compression: self.compression(), asleep: self.asleep }, &manifest, "test", &self.root());
+        let bundle = bundle_at(
+            plan,
+            On { init: &Init::Systemd, compression: self.compression(), asleep: self.asleep },
+            &manifest,
+            "test",
+            &self.root(),
+        );
         let mut stream = Vec::new();
         for part in &bundle.parts {
             match part {
