@@ -12,6 +12,7 @@ mod lab_join;
 mod moto;
 mod older;
 mod programs;
+mod provision;
 mod remote;
 mod remote_way;
 mod render;

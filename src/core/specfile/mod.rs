@@ -6,6 +6,7 @@
 mod address;
 mod ec2;
 mod hosts;
+mod image;
 mod mistakes;
 mod monitoring;
 mod section;
@@ -28,7 +29,7 @@ use section::Section;
 use crate::core::names::nearest;
 use crate::model::jump::{Jump, is_user};
 use crate::model::name::{ClusterName, Datacenter};
-use crate::model::spec::{ArtifactsSpec, ImageSpec, Join, Span, Spec, SshSpec};
+use crate::model::spec::{ArtifactsSpec, Join, Span, Spec, SshSpec};
 use crate::model::version::Preset;
 
 /// Reads a spec. `file` is its name in messages; paths in it are left as they are.
@@ -138,6 +139,7 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
     let alertmanager = monitoring::alertmanager(file);
     let services = services::read(file, hosts_spec.as_ref(), name.as_ref().map(|name| &name.value));
     let artifacts = artifacts(file);
+    let image = image::read(file, provider);
     file.refuse_unknown();
     let spec = Spec {
         cluster: name?.value,
@@ -151,7 +153,7 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
         alertmanager,
         services,
         artifacts,
-        image: ImageSpec::default(),
+        image,
         fleet: None,
         templates,
     };
