@@ -76,13 +76,7 @@ impl Session {
         let cancel = global.cancel(&ui);
         let reporter = reporter(&global, &ui)?;
         let renderer = renderer(&spec)?;
-        let cloud: Arc<dyn Cloud> = match &spec.provider {
-            ProviderSpec::Sandbox { .. } => Arc::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
-            ProviderSpec::Inventory { hosts } => Arc::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
-            ProviderSpec::Ec2(ec2) => {
-                Arc::new(Ec2::new(&spec, ec2, paths.home.clone(), reporter.events(), cancel.clone()))
-            }
-        };
+        let cloud = cloud(&spec, &paths, &reporter, &cancel)?;
         let connector = connector(&global, &paths, &spec, &ui, &cancel)?;
         let cache = Cache::open(paths.artifacts())?;
         let sources = sources(&spec);
@@ -116,6 +110,11 @@ impl Session {
         let (cloud, paths, farewells) = (&self.cloud, &self.paths, &self.global.farewells);
         let lease = lease::take(Taking { cloud, cluster, paths, command: verb, wait, farewells }).await?;
         Ok(Held { _lease: lease, local })
+    }
+
+    /// Another cluster at the same provider; what it does ends with `cancel`.
+    pub fn another(&self, spec: &Spec, cancel: &CancellationToken) -> Result<Arc<dyn Cloud>> {
+        cloud(spec, &self.paths, &self.reporter, cancel)
     }
 
     /// Hosts of the user's own are changed only when someone agreed; the sandbox holds nothing of value.
@@ -189,9 +188,20 @@ impl Session {
         }
     }
 
+    /// The file that the spec was read from, if any.
+    pub fn spec_file(&self) -> Option<&Path> {
+        let default = Path::new(DEFAULT_SPEC);
+        let named = self.global.file.as_deref();
+        named.or_else(|| (self.global.cluster.is_none() && !self.global.sandbox && default.exists()).then_some(default))
+    }
+
     /// After `down`: a new cluster of this name has other keys.
     pub fn forget_hosts(&self) -> Result<()> {
-        let folder = self.paths.cluster(&self.spec.cluster);
+        self.forget_hosts_of(&self.spec.cluster)
+    }
+
+    pub fn forget_hosts_of(&self, cluster: &ClusterName) -> Result<()> {
+        let folder = self.paths.cluster(cluster);
         for path in ["users", "users.lock", "known_hosts", "known_hosts.lock"].map(|name| folder.join(name)) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -202,6 +212,14 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn cloud(spec: &Spec, paths: &Paths, reporter: &Reporter, cancel: &CancellationToken) -> Result<Arc<dyn Cloud>> {
+    Ok(match &spec.provider {
+        ProviderSpec::Sandbox { .. } => Arc::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
+        ProviderSpec::Inventory { hosts } => Arc::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
+        ProviderSpec::Ec2(ec2) => Arc::new(Ec2::new(spec, ec2, paths.home.clone(), reporter.events(), cancel.clone())),
+    })
 }
 
 /// The spec: `--file`, the sandbox, `./cluster.toml`, or a sandbox cluster that is there already.
@@ -223,7 +241,7 @@ fn choose_spec(global: &Global, paths: &Paths, verb: &str) -> Result<Spec> {
     // Tags say which hosts are the cluster's, so that a region and a name are enough to find it.
     if let (Some(_), Some(cluster)) = (&global.region, &global.cluster) {
         // But not to say what it should be: with the defaults in its place the rule that lets people log in would go.
-        if matches!(verb, "up" | "plan" | "join-node") {
+        if matches!(verb, "up" | "plan" | "join-node" | "ami build") {
             bail!(crate::cli::Usage(format!(
                 "`clusterctl {verb}` needs the spec of {cluster}, since a name and a region do not say how it should be: \
                  name the file with `-f FILE`"

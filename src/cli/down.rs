@@ -2,7 +2,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, exit};
+use super::{Global, ami, exit};
 use crate::model::event::Phase;
 use crate::model::host::Host;
 use crate::model::spec::ProviderSpec;
@@ -36,8 +36,9 @@ async fn remove(session: &Session, args: &DownArgs) -> Result<u8> {
         return Ok(exit::FAILED);
     }
     session.events.phase(Phase::Remove);
-    let removed = session.cloud.destroy(args.keep_data, &session.events).await?;
+    let mut removed = session.cloud.destroy(args.keep_data, &session.events).await?;
     session.forget_hosts()?;
+    ami::remove_build(session, &mut removed).await?;
     for kept in &removed.kept {
         session.events.note(None, format!("left: {kept}"));
     }

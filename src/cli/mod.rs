@@ -1,6 +1,7 @@
 //! The command line: one verb a file, each with its doc comment (the help text), its arguments and its
 //! run. Verbs wire (load, observe, plan, show, apply, verify); they never decide.
 
+mod ami;
 mod artifacts;
 mod completions;
 mod connector;
@@ -155,6 +156,8 @@ enum Verb {
     Exec(exec::ExecArgs),
     Ssh(ssh::SshArgs),
     #[command(subcommand)]
+    Ami(ami::AmiVerb),
+    #[command(subcommand)]
     Fleet(fleet::FleetVerb),
     #[command(subcommand)]
     Artifacts(artifacts::ArtifactsVerb),
@@ -214,6 +217,7 @@ impl Verb {
             Self::Lock(_) => "lock",
             Self::Exec(_) => "exec",
             Self::Ssh(_) => "ssh",
+            Self::Ami(verb) => verb.name(),
             Self::Fleet(_) => "fleet",
             Self::Artifacts(_) => "artifacts",
             Self::Completions(_) => "completions",
@@ -245,6 +249,7 @@ impl Verb {
             Self::Lock(args) => lock::run(global, args).await,
             Self::Exec(args) => exec::run(global, args).await,
             Self::Ssh(args) => ssh::run(global, args).await,
+            Self::Ami(verb) => ami::run(global, verb).await,
             Self::Fleet(verb) => fleet::run(global, verb).await,
             Self::Artifacts(verb) => artifacts::run(global, verb).await,
             Self::Completions(args) => completions::run(args),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use etcetera::BaseStrategy;
 
+use crate::model::artifact::Sha256;
 use crate::model::name::ClusterName;
 
 /// The folders that `clusterctl` uses on this machine.
@@ -64,6 +65,17 @@ impl Paths {
 
     pub fn lock(&self, cluster: &ClusterName) -> PathBuf {
         self.cluster(cluster).join("lock")
+    }
+
+    /// Tells this machine, this user and this state folder from all others, in words that say which it is: whoever has
+    /// the same ones shares the locks too.
+    pub fn machine(&self) -> String {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let name = read("/proc/sys/kernel/hostname");
+        let id = format!("{name} {} {} {}", read("/etc/machine-id"), self.user, self.state.display());
+        let sum = Sha256::of(id.as_bytes());
+        let name = if name.is_empty() { "unnamed" } else { &name };
+        format!("{}@{name}-{}", self.user, &sum.as_str()[..8])
     }
 
     /// `~/…` as the shell reads it.

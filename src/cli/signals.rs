@@ -16,17 +16,21 @@ use crate::ui::Ui;
 /// How long a command that `--timeout` stopped may take to come to its end.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// The same for one that takes away what it made for itself alone: until that is gone it costs money.
+const CLEANING: Duration = Duration::from_secs(15 * 60);
+
 /// How a command is stopped, and whether it was; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Stop {
     cancel: CancellationToken,
     timed_out: Arc<AtomicBool>,
     grace: Duration,
+    cleans_up: Arc<AtomicBool>,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { cancel: CancellationToken::new(), timed_out: Arc::default(), grace: GRACE }
+        Self { cancel: CancellationToken::new(), timed_out: Arc::default(), grace: GRACE, cleans_up: Arc::default() }
     }
 }
 
@@ -65,6 +69,16 @@ impl Stop {
         self.cancel.clone()
     }
 
+    /// The command takes away what it made, also when it is stopped: it is given the time for that.
+    pub fn cleans_up(&self) {
+        self.cleans_up.store(true, Ordering::Relaxed);
+    }
+
+    /// How long the command may take beyond its grace.
+    fn more(&self) -> Duration {
+        if self.cleans_up.load(Ordering::Relaxed) { CLEANING } else { Duration::ZERO }
+    }
+
     fn listen(&self, ui: &Ui) {
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
         else {
@@ -96,6 +110,7 @@ impl Stop {
         self.cancel.cancel();
         // Whoever waits for something that cannot be cancelled, such as an answer on a terminal, hears of nothing.
         tokio::time::sleep(self.grace + Duration::from_secs(5)).await;
+        tokio::time::sleep(self.more()).await;
         std::process::exit(exit::TIMED_OUT.into());
     }
 
@@ -111,7 +126,12 @@ impl Stop {
     ) -> Result<u8> {
         let Some(after) = timeout else { return Ok(self.interrupted(command.await?)) };
         let late = || TimedOut { after, again };
-        match tokio::time::timeout(after.as_duration() + self.grace, command).await {
+        let mut command = std::pin::pin!(command);
+        let mut ended = tokio::time::timeout(after.as_duration() + self.grace, &mut command).await;
+        if ended.is_err() && !self.more().is_zero() {
+            ended = tokio::time::timeout(self.more(), &mut command).await;
+        }
+        match ended {
             // Whatever came of it, it came too late; what was done in the end is done.
             Ok(ended) if self.timed_out.load(Ordering::Relaxed) => match ended {
                 Ok(exit::OK) => Ok(exit::OK),
@@ -181,6 +201,23 @@ mod tests {
         let error = stop.within(after, false, pending()).await.unwrap_err();
         assert_eq!(hints::code(&error), exit::TIMED_OUT);
         assert!(hints::hint(&error).unwrap().starts_with("give it longer"));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_cleans_up_is_waited_for() {
+        let after = Some(Span::from_millis(20));
+        let (mut stop, token) = stop(after);
+        stop.grace = Duration::from_millis(20);
+        stop.cleans_up();
+        let cleaned = AtomicBool::new(false);
+        let command = async {
+            token.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cleaned.store(true, Ordering::Relaxed);
+            Ok(exit::INTERRUPTED)
+        };
+        let error = stop.within(after, false, command).await.unwrap_err();
+        assert_eq!((hints::code(&error), cleaned.into_inner()), (exit::TIMED_OUT, true));
     }
 
     #[tokio::test]

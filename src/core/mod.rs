@@ -1,6 +1,7 @@
 //! Decisions: what stands on a host, what must change, and why. Pure functions of values: no async, no
 //! files, no clock, no environment. Knows only `model`.
 
+pub mod bake;
 pub mod dialect;
 pub mod ec2;
 pub mod fleet;

@@ -101,7 +101,7 @@ async fn install_host(job: &Job<'_>, run_id: &str, limits: &Limits, events: &Eve
         return HostResult::Unchanged;
     }
     let host = &job.on.host.name;
-    let bundle = install::bundle(job.plan, &job.on.facts.init, job.on.facts.compression, &job.manifest, run_id);
+    let bundle = install::bundle_for(job.plan, &job.on.facts, &job.manifest, run_id);
     events.began(Some(host), Doing::Send { bytes: bundle.bytes });
     let watch = Arc::new(InstallWatch { host: host.clone(), events: events.clone(), seen: Mutex::default() });
     let command = Command { line: bundle.line, stdin: bundle.parts, timeout: limits.install, root: true };

@@ -46,6 +46,21 @@ pub async fn launch(
     arrive(cloud, wanted, begun, limits, events).await
 }
 
+/// The same for hosts that a build needs, however each is launched.
+pub async fn launch_for_build(
+    cloud: &dyn Cloud,
+    launches: &[Launch],
+    limits: &Limits,
+    events: &Events,
+) -> (Vec<Host>, Vec<HostOutcome>) {
+    let reason = || "images are built on it, or prove themselves".to_owned();
+    let wanted: Vec<ToLaunch> =
+        launches.iter().map(|one| ToLaunch { name: one.name.clone(), role: one.role, reason: reason() }).collect();
+    events.phase(Phase::Launch);
+    let begun = cloud.launch(launches, events).await;
+    arrive(cloud, &wanted, begun, limits, events).await
+}
+
 /// Waits until each host that was begun runs.
 async fn arrive(
     cloud: &dyn Cloud,

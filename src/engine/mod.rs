@@ -2,6 +2,7 @@
 //! returns reports; never prints, and leaves no choice open that `core` could have made.
 
 pub mod apply;
+pub mod bake;
 pub mod checks;
 pub mod doctor;
 pub mod exec;

@@ -7,13 +7,15 @@ use futures::future::join_all;
 
 use super::observe::Observed;
 use super::{Limits, apply::Job, failure};
+use crate::core::bake;
 use crate::core::install;
 use crate::core::plan;
-use crate::core::render::{Peer, RenderError, Renderer, Subject};
+use crate::core::render::{Peer, RenderError, Renderer, Subject, image_layout};
 use crate::model::artifact::{Arch, Artifact, ArtifactId};
 use crate::model::event::Events;
-use crate::model::file::{HostPath, Wanted};
-use crate::model::host::Host;
+use crate::model::facts::FactsQuery;
+use crate::model::file::{HostPath, ManagedFile, Wanted};
+use crate::model::host::{Host, Role};
 use crate::model::plan::{HostPlan, Plan, ResourceStep};
 use crate::model::spec::Spec;
 use crate::model::version::Program;
@@ -110,6 +112,43 @@ pub async fn plan_hosts<'a>(
     }
     let plans = work.into_iter().map(|(on, wanted)| plan_host(on, wanted, with_diffs, limits, events));
     Ok(join_all(plans).await)
+}
+
+/// The plan for a machine that becomes an image, or part of one: the files of any host of `role` and `more`, in their
+/// places and enabled, and nothing started.
+///
+/// # Errors
+/// [`RenderError`] from a template of the user's.
+pub fn plan_image<'a>(
+    spec: &Spec,
+    renderer: &Renderer,
+    programs: &BTreeMap<Program, Artifact>,
+    role: Role,
+    on: &'a Observed,
+    more: ManagedFile,
+) -> Result<Planned<'a>, RenderError> {
+    let host = &on.host.name;
+    if let Some(why) = plan::unfit(&on.facts) {
+        return Ok(Planned::blocked(on, &why));
+    }
+    let init = on.facts.init.clone();
+    let subject = Subject { role, init, name: None, address: None, servers: Vec::new() };
+    let mut wanted = renderer.wanted(spec, &subject, programs)?;
+    wanted.files.push(more);
+    let manifest = wanted.files.iter().map(|file| file.path.clone()).collect();
+    let mut plan = plan::host_plan(host, role, &wanted, &on.facts, &BTreeMap::new());
+    bake::offline(&mut plan, on.facts.asleep);
+    Ok(Planned { on, plan, manifest })
+}
+
+/// What a machine is asked that is to become an image.
+///
+/// # Errors
+/// As [`plan_image`].
+pub fn image_query(spec: &Spec, renderer: &Renderer, role: Role) -> Result<FactsQuery, RenderError> {
+    let mut query = plan::query(&image_layout(renderer, spec, role)?);
+    query.files.insert(bake::label_path());
+    Ok(query)
 }
 
 async fn plan_host<'a>(

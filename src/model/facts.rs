@@ -16,6 +16,10 @@ pub struct FactsQuery {
     pub dirs: BTreeSet<HostPath>,
     pub units: BTreeSet<UnitName>,
     pub users: BTreeSet<String>,
+    /// May its init system be one that does not run, as in a chroot or while a container's image is made?
+    pub may_sleep: bool,
+    /// What that is, where somebody says so; else what is installed.
+    pub sleeping: Option<Init>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,6 +73,8 @@ pub struct Facts {
     pub os: String,
     pub os_version: String,
     pub init: Init,
+    /// The init system is there and does not run: nothing can be started, and units cannot be asked about.
+    pub asleep: bool,
     /// Does the command run as root (directly or by sudo)?
     pub root: bool,
     /// The host's clock, in seconds since 1970.

@@ -22,6 +22,15 @@ impl Init {
             _ => Self::Other,
         }
     }
+
+    /// The same words back; nothing for one that is not known.
+    pub fn to_fact(&self) -> String {
+        match self {
+            Self::Systemd => "systemd".to_owned(),
+            Self::Upstart(version) => format!("upstart {version}"),
+            Self::Other => String::new(),
+        }
+    }
 }
 
 fn upstart_version(text: &str) -> Option<Version> {

@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod baked;
+pub mod baking;
 pub mod ec2;
 pub mod event;
 pub mod facts;

@@ -3,6 +3,7 @@
 
 pub mod artifacts;
 pub mod cloud;
+pub mod commit;
 pub mod consul;
 pub mod folder;
 pub mod http;

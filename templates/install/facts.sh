@@ -1,7 +1,8 @@
 # Reads all facts that planning needs, in one command. It changes nothing.
 #
 # It follows a few assignments that clusterctl writes before it: files, dirs, units, users (words without
-# blanks or quotes), rehash (0 or 1) and root (a prefix of all paths, empty but in tests).
+# blanks or quotes), rehash (0 or 1), may_sleep (0 or 1: may the init system be one that does not run?), sleeping (what
+# it is then, or empty: what is installed) and root (a prefix of all paths, empty but in tests).
 # One fact a line on standard output. POSIX sh; dash and busybox run it.
 #
 # Words are split on purpose: no path, unit or user of ours has a blank or a glob character in it, and
@@ -24,8 +25,9 @@ show_host() {
 }
 
 show_init() {
+    [ "$may_sleep" = 1 ] || sleeping=''
     if [ -d "$root/run/systemd/system" ]; then
-        init=systemd
+        init=systemd sleeping=''
     else
         # "init (upstart 1.13.2)"; a systemd host may have the program too, and then nobody answers it.
         case $(initctl version 2>/dev/null) in
@@ -39,8 +41,21 @@ show_init() {
             ;;
         esac
         init=other
+        [ "$may_sleep" = 0 ] || find_sleeping
     fi
-    printf 'init %s\n' "$init"
+    printf 'init %s\n' "${sleeping:-$init}"
+}
+
+# In a chroot, or while a container's image is made, the init system is there and does not run.
+find_sleeping() {
+    if [ -z "$sleeping" ]; then
+        for program in /lib/systemd/systemd /usr/lib/systemd/systemd; do
+            [ -x "$root$program" ] && sleeping=systemd
+        done
+    fi
+    [ -n "$sleeping" ] || return 0
+    init=asleep
+    printf 'asleep\n'
 }
 
 show_tools() {
@@ -166,6 +181,11 @@ show_units() {
             show_job "$unit"
         done
         ;;
+    asleep)
+        [ "$sleeping" != systemd ] || for unit in $units; do
+            show_sleeper "$unit"
+        done
+        ;;
     esac
 }
 
@@ -197,6 +217,12 @@ show_job() {
     grep -q '^[[:blank:]]*manual' "$root/etc/init/$1.override" 2>/dev/null && enabled=disabled
     printf 'unit %s\n' "Job=$1" "ActiveState=$active" "UnitFileState=$enabled" "MainPID=$pid" \
         "ExecMainStartTimestampMonotonic=$since" ''
+}
+
+# show_sleeper NAME: whether it is enabled is all there is to know of it.
+show_sleeper() {
+    enabled=$(systemctl --root="${root:-/}" is-enabled "$1.service" 2>/dev/null) || return 0
+    printf 'unit %s\n' "Id=$1.service" ActiveState=inactive "UnitFileState=$enabled" ''
 }
 
 show_services() {

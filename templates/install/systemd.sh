@@ -2,7 +2,10 @@
 #
 # shellcheck disable=SC2015,SC2034,SC2086,SC2154
 
+# "asleep" is 1 where systemd is there and does not run: in a chroot, or while a container's image is made.
+
 daemon_reload() {
+    [ "${asleep:-0}" = 0 ] || return 0
     must 'systemctl daemon-reload' systemctl daemon-reload
 }
 
@@ -25,7 +28,7 @@ stop() {
     say began unit stop "$1"
     # It may never have been started, or its file may be gone already.
     systemctl disable --quiet "$1.service" >/dev/null 2>&1 || :
-    if [ "$(systemctl show -p ActiveState "$1.service" 2>/dev/null)" != ActiveState=inactive ]; then
+    if [ "${asleep:-0}" = 0 ] && [ "$(systemctl show -p ActiveState "$1.service" 2>/dev/null)" != ActiveState=inactive ]; then
         must "stop $1" systemctl stop "$1.service"
     fi
     say ended unit stop "$1"

@@ -65,7 +65,9 @@ started_us() {
     printf '%s0000' "${20}"
 }
 
+# "asleep" is 1 where Upstart is there and does not run.
 daemon_reload() {
+    [ "${asleep:-0}" = 0 ] || return 0
     must 'initctl reload-configuration' limited 20 initctl reload-configuration
 }
 
@@ -82,6 +84,10 @@ enable() {
     done
     daemon_reload
     for unit in "$@"; do
+        if [ "${asleep:-0}" = 1 ]; then
+            say ended unit enable "$unit"
+            continue
+        fi
         # It reads the folder by itself too; either may take a moment.
         polls=0
         job_state "$unit"
@@ -98,6 +104,7 @@ enable() {
 # halt UNIT [NAME=VALUE]: it is stopped afterwards, or this says why not. 90 s: more than any job's own `kill timeout`.
 # The value is for the job's post-stop.
 halt() {
+    [ "${asleep:-0}" = 0 ] || return 0
     job_state "$1"
     case $state in
     '' | stop/waiting) return 0 ;;

@@ -17,6 +17,7 @@ mod lease;
 mod moto;
 mod older;
 mod programs;
+mod provision;
 mod reap;
 mod remote;
 mod remote_way;

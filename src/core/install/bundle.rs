@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::quote;
 use crate::model::artifact::Compression;
+use crate::model::facts::Facts;
 use crate::model::file::{Check, FileSource, HostPath, ManagedFile, Reaction, Word};
 use crate::model::init::Init;
 use crate::model::plan::{Action, FileChange, HostPlan};
@@ -24,6 +25,21 @@ pub struct Bundle {
     pub bytes: u64,
 }
 
+/// The machine that is installed on, as far as that matters to the installer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct On<'a> {
+    pub init: &'a Init,
+    pub compression: Compression,
+    /// Its init system does not run.
+    pub asleep: bool,
+}
+
+/// The installation of `plan` on the machine of these facts.
+pub fn bundle_for(plan: &HostPlan, facts: &Facts, manifest: &BTreeSet<HostPath>, run_id: &str) -> Bundle {
+    let on = On { init: &facts.init, compression: facts.compression, asleep: facts.asleep };
+    bundle_at(plan, on, manifest, run_id, "")
+}
+
 /// The installation of `plan` on a host that runs `init`; programs travel in `compression`. `manifest`: all files that
 /// are ours on that host afterwards.
 pub fn bundle(
@@ -33,18 +49,18 @@ pub fn bundle(
     manifest: &BTreeSet<HostPath>,
     run_id: &str,
 ) -> Bundle {
-    bundle_at(plan, init, compression, manifest, run_id, "")
+    bundle_at(plan, On { init, compression, asleep: false }, manifest, run_id, "")
 }
 
 /// `root` is a prefix for all paths; tests install into a tree of their own.
 pub(super) fn bundle_at(
     plan: &HostPlan,
-    init: &Init,
-    compression: Compression,
+    on: On<'_>,
     manifest: &BTreeSet<HostPath>,
     run_id: &str,
     root: &str,
 ) -> Bundle {
+    let On { init, compression, asleep } = on;
     let work = Work::of(plan, compression);
     let mut parts = Vec::new();
     for (number, file) in work.written.iter().enumerate() {
@@ -64,7 +80,8 @@ pub(super) fn bundle_at(
         // Nothing is planned for a host with another one.
         Init::Systemd | Init::Other => SYSTEMD,
     };
-    let script = format!("{INSTALLER}\n{units}\n{}\nmain \"$1\" \"$2\"\n", work.script(manifest, run_id));
+    let asleep = if asleep { "asleep=1\n" } else { "" };
+    let script = format!("{INSTALLER}\n{units}\n{}\n{asleep}main \"$1\" \"$2\"\n", work.script(manifest, run_id));
     entry(&mut parts, "install.sh", script.into_bytes());
     parts.push(Part::Bytes(vec![0; 1024]));
     let own = quote(&format!("{root}/var/lib/clusterctl"));

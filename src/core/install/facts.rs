@@ -42,12 +42,14 @@ pub(super) fn facts_script(query: &FactsQuery, rehash: bool, root: &str) -> Stri
     }
     let users = query.users.iter().map(String::as_str);
     format!(
-        "files={}\ndirs={}\nunits={}\nusers={}\nrehash={}\nroot={}\n{SCRIPT}",
+        "files={}\ndirs={}\nunits={}\nusers={}\nrehash={}\nmay_sleep={}\nsleeping={}\nroot={}\n{SCRIPT}",
         words(query.files.iter().map(HostPath::as_str)),
         words(query.dirs.iter().map(HostPath::as_str)),
         words(query.units.iter().map(UnitName::as_str)),
         words(users.filter(|user| !user.contains(char::is_whitespace))),
         u8::from(rehash),
+        u8::from(query.may_sleep),
+        quote(&query.sleeping.as_ref().map(Init::to_fact).unwrap_or_default()),
         quote(root),
     )
 }
@@ -82,6 +84,7 @@ struct Reader {
     single: BTreeMap<&'static str, String>,
     missing_tools: Vec<String>,
     compression: Compression,
+    asleep: bool,
     disk_free: Option<u64>,
     addresses: Vec<IpAddr>,
     users: BTreeSet<String>,
@@ -117,6 +120,7 @@ impl Reader {
                 self.disk_free = Some(self.disk_free.map_or(bytes, |least| least.min(bytes)));
             }
             "address" => self.address(value.parse().ok()?),
+            "asleep" => self.asleep = true,
             "user" => drop(self.users.insert(value.to_owned())),
             "dir" => {
                 let (path, fact) = attributes(value)?;
@@ -210,6 +214,7 @@ impl Reader {
             os: self.single.remove("os").unwrap_or_default(),
             os_version: self.single.remove("os-version").unwrap_or_default(),
             init: Init::from_fact(&self.take("init")?),
+            asleep: self.asleep,
             root: self.take("uid")? == "0",
             clock: clock.parse().map_err(|_| FactsError::BadLine { line: format!("clock {clock}") })?,
             disk_free: self.disk_free.ok_or_else(|| FactsError::Lacks { what: "the free disk space".to_owned() })?,

@@ -9,7 +9,7 @@ mod facts;
 mod lines;
 mod texts;
 
-pub use bundle::{Bundle, INSTALLER, SYSTEMD, UPSTART, bundle};
+pub use bundle::{Bundle, INSTALLER, SYSTEMD, UPSTART, bundle, bundle_for};
 pub use facts::{FactsError, facts_command, parse_facts};
 pub use lines::{InstallerLine, NOT_UNPACKED, parse_line, title};
 pub use texts::{parse_texts, texts_command};

@@ -32,6 +32,7 @@ fn bare() -> Facts {
         os: "debian".to_owned(),
         os_version: "12".to_owned(),
         init: Init::Systemd,
+        asleep: false,
         root: true,
         clock: 1_000_000,
         disk_free: 10 << 30,

@@ -12,11 +12,25 @@ use crate::model::version::Program;
 
 /// What may be wanted on a host of this role, once for each init system that it may turn out to have.
 pub fn layout(renderer: &Renderer, spec: &Spec, name: &HostName, role: Role) -> Result<Vec<Wanted>, RenderError> {
+    layout_of(renderer, spec, Some(name), role)
+}
+
+/// The same for any host of the role, as in an image.
+pub fn image_layout(renderer: &Renderer, spec: &Spec, role: Role) -> Result<Vec<Wanted>, RenderError> {
+    layout_of(renderer, spec, None, role)
+}
+
+fn layout_of(
+    renderer: &Renderer,
+    spec: &Spec,
+    name: Option<&HostName>,
+    role: Role,
+) -> Result<Vec<Wanted>, RenderError> {
     let artifacts = absent(spec, role);
     [Init::Systemd, Init::Upstart(OLDEST_UPSTART)]
         .into_iter()
         .map(|init| {
-            let subject = Subject { role, init, name: Some(name.clone()), address: None, servers: Vec::new() };
+            let subject = Subject { role, init, name: name.cloned(), address: None, servers: Vec::new() };
             renderer.made(spec, &subject, &artifacts, false)
         })
         .collect()

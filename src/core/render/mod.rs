@@ -34,7 +34,7 @@ mod reap;
 mod units;
 
 pub use consul_template::{CANDIDATE as PROMETHEUS_CANDIDATE, FOLDER as CONSUL_TEMPLATE_FOLDER};
-pub use layout::{absent, layout};
+pub use layout::{absent, image_layout, layout};
 pub use prometheus::CONFIG as PROMETHEUS_CONFIG;
 pub use quote::{hcl_string, hcl_value};
 

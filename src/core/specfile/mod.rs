@@ -7,6 +7,7 @@ mod address;
 mod ec2;
 mod fleet;
 mod hosts;
+mod image;
 mod mistakes;
 mod monitoring;
 mod section;
@@ -29,7 +30,7 @@ use section::Section;
 use crate::core::names::nearest;
 use crate::model::jump::{Jump, is_user};
 use crate::model::name::{ClusterName, Datacenter};
-use crate::model::spec::{ArtifactsSpec, ImageSpec, Join, Span, Spec, SshSpec};
+use crate::model::spec::{ArtifactsSpec, Join, Span, Spec, SshSpec};
 use crate::model::version::Preset;
 
 /// Reads a spec. `file` is its name in messages; paths in it are left as they are.
@@ -139,6 +140,7 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
     let alertmanager = monitoring::alertmanager(file);
     let services = services::read(file, hosts_spec.as_ref(), name.as_ref().map(|name| &name.value));
     let artifacts = artifacts(file);
+    let image = image::read(file, provider);
     let fleet = fleet::read(file, provider);
     file.refuse_unknown();
     let spec = Spec {
@@ -153,7 +155,7 @@ fn read(file: &Section<'_>, preset: Option<Preset>) -> Option<Spec> {
         alertmanager,
         services,
         artifacts,
-        image: ImageSpec::default(),
+        image,
         fleet,
         templates,
     };

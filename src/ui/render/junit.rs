@@ -6,6 +6,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::super::escape;
+use crate::model::baking::{BakeReport, Fate, Made};
 use crate::model::name::HostName;
 use crate::model::report::{Failure, HostOutcome, HostResult, HostStatus, Proof, RunReport, StatusReport, Witness};
 
@@ -174,6 +175,33 @@ fn alive(host: &HostName, verdict: Verdict) -> Case {
 
 fn scraped(host: &HostName, job: &str, verdict: Verdict) -> Case {
     Case { group: "prometheus", name: format!("{job} of {host} is up"), verdict }
+}
+
+/// The cases of `ami build`: each image, and what was said of the hosts that booted from them.
+pub fn of_bake(report: &BakeReport) -> Vec<Case> {
+    let verdict = |made: &Made| match (made.fate, &report.failure) {
+        (Fate::Trusted, _) => Verdict::Good,
+        (_, Some(failure)) => failed(failure),
+        _ => Verdict::Interrupted { message: "interrupted before it was proved".to_owned() },
+    };
+    let image = |made: &Made| Case {
+        group: "image",
+        name: format!("{} ({}) is trusted", made.name, made.role),
+        verdict: verdict(made),
+    };
+    let mut cases: Vec<Case> = report.images.iter().map(image).collect();
+    if let (true, Some(failure)) = (cases.iter().all(|case| case.verdict == Verdict::Good), &report.failure) {
+        cases.push(Case { group: "image", name: format!("{} is built", report.cluster), verdict: failed(failure) });
+    }
+    let mut hosts: Vec<&HostName> = report.proofs.iter().map(|proof| &proof.host).collect();
+    hosts.dedup();
+    cases.extend(hosts.into_iter().flat_map(|host| proven(&report.proofs, host)));
+    cases.extend(report.left.iter().map(|left| Case {
+        group: "image",
+        name: "everything but the images is gone".to_owned(),
+        verdict: Verdict::of("remove", Some(left)),
+    }));
+    cases
 }
 
 /// The cases of `status`.

@@ -1,6 +1,7 @@
 //! Renderers: a report becomes text for people, or one JSON document for machines. Pure functions; what is
 //! printed where is [`super::output`]'s matter.
 
+mod baked;
 mod doctor;
 mod exec;
 mod fleet;

@@ -34,7 +34,7 @@ impl Document for RunReport {
         for host in &self.hosts {
             if let HostResult::Failed(failure) = &host.result {
                 out.push('\n');
-                out.push_str(&failed(host, failure));
+                out.push_str(&failed(host.host.as_str(), failure));
             }
         }
         if !self.look.is_empty() {
@@ -48,7 +48,7 @@ impl Document for RunReport {
     }
 }
 
-fn duration(Millis(ms): Millis) -> String {
+pub(super) fn duration(Millis(ms): Millis) -> String {
     if ms < 60_000 { format!("{}.{} s", ms / 1000, ms % 1000 / 100) } else { super::super::words::age(ms / 1000) }
 }
 
@@ -67,8 +67,9 @@ fn row(host: &HostOutcome) -> Vec<Cell> {
     vec![sign, host.host.as_str().into(), host.role.as_str().into(), address.into(), result]
 }
 
-fn failed(host: &HostOutcome, failure: &Failure) -> String {
-    let mut out = format!("{} {}\n", paint(BAD, &format!("✗ {}:", host.host)), paint(BOLD, &plain(&failure.step)));
+/// What went wrong with `whom`, with all that there is to know.
+pub(super) fn failed(whom: &str, failure: &Failure) -> String {
+    let mut out = format!("{} {}\n", paint(BAD, &format!("✗ {whom}:")), paint(BOLD, &plain(&failure.step)));
     out.extend(lines(&failure.message).map(|line| format!("  {line}\n")));
     // A line of theirs may hold line feeds that it should not.
     let theirs = failure.lines.iter().flat_map(|line| lines(line).collect::<Vec<_>>());

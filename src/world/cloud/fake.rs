@@ -1,22 +1,30 @@
 //! A cloud in memory, for the tests of what stands above.
 
+mod lease;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::{Cloud, CloudError, Launch, Leases, Removed, Turn};
+use super::{Cloud, CloudError, Images, Launch, Leases, Removed};
+use crate::model::baked::{Baked, BakedState, ImageId, Label};
+use crate::model::ec2::tag;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, SshTarget};
-use crate::model::lease::{Lease, Standing};
+use crate::model::lease::Lease;
 use crate::model::name::HostName;
 use crate::model::report::Finding;
 
-/// Hosts that exist only here. A launched host is pending until it is waited for.
+/// Hosts and images that exist only here. A launched host is pending until it is waited for.
 #[derive(Debug, Default)]
-pub struct FakeCloud(Mutex<Inner>);
+pub struct FakeCloud {
+    inner: Mutex<Inner>,
+    /// The account's, which its clusters share.
+    images: Arc<Mutex<BTreeMap<ImageId, Baked>>>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -26,6 +34,10 @@ struct Inner {
     cannot_boot: BTreeSet<HostName>,
     lease: Option<Lease>,
     no_leases: bool,
+    /// Every call that changes something, as it came.
+    calls: Vec<&'static str>,
+    /// The numbers of the calls that fail, from 0.
+    fails: BTreeSet<usize>,
 }
 
 impl FakeCloud {
@@ -34,7 +46,37 @@ impl FakeCloud {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("no test panics while it holds this")
+        self.inner.lock().expect("no test panics while it holds this")
+    }
+
+    /// Another cluster in the same account.
+    pub fn beside(&self) -> Self {
+        Self { inner: Mutex::default(), images: Arc::clone(&self.images) }
+    }
+
+    /// The calls that change something, so far.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.inner().calls.clone()
+    }
+
+    /// The call with this number, from 0, fails.
+    pub fn fail_call(&self, number: usize) {
+        self.inner().fails.insert(number);
+    }
+
+    fn stored(&self) -> MutexGuard<'_, BTreeMap<ImageId, Baked>> {
+        self.images.lock().expect("no test panics while it holds this")
+    }
+
+    /// Notes the call; an error where it is to fail.
+    fn call(&self, what: &'static str) -> Result<(), CloudError> {
+        let mut inner = self.inner();
+        let number = inner.calls.len();
+        inner.calls.push(what);
+        if inner.fails.contains(&number) {
+            return Err(CloudError::Command { command: what.to_owned(), detail: "it was told to fail".to_owned() });
+        }
+        Ok(())
     }
 
     /// From now on launching this host fails.
@@ -89,7 +131,7 @@ impl Inner {
         }
         self.launched = self.launched.checked_add(1).ok_or_else(|| failed("the fake has only 255 addresses"))?;
         let address = Ipv4Addr::new(192, 0, 2, self.launched);
-        let host = Host {
+        let mut host = Host {
             id: HostId(format!("fake-{}", self.launched)),
             name: wanted.name.clone(),
             role: wanted.role,
@@ -97,8 +139,12 @@ impl Inner {
             private_address: Some(IpAddr::V4(address)),
             ssh: SshTarget { host: address.to_string(), user: Some("root".to_owned()), ..SshTarget::default() },
             host_keys: vec![format!("ssh-ed25519 FAKE{}", self.launched)],
-            tags: BTreeMap::from([("clusterctl:role".to_owned(), wanted.role.to_string())]),
+            tags: BTreeMap::from([(tag::ROLE.to_owned(), wanted.role.to_string())]),
         };
+        if let Some(image) = &wanted.image {
+            host.tags.insert(tag::IMAGE.to_owned(), image.to_string());
+            host.tags.insert(tag::ORIGIN.to_owned(), tag::IMAGED.to_owned());
+        }
         self.hosts.insert(wanted.name.clone(), host.clone());
         Ok(host)
     }
@@ -110,16 +156,24 @@ impl Cloud for FakeCloud {
         "fake"
     }
 
+    async fn prepare(&self, _: &Events) -> Result<(), CloudError> {
+        self.call("prepare")
+    }
+
     async fn list(&self) -> Result<Vec<Host>, CloudError> {
         Ok(self.inner().hosts.values().cloned().collect())
     }
 
     async fn launch(&self, wanted: &[Launch], _: &Events) -> Vec<Result<Host, CloudError>> {
+        if let Err(error) = self.call("launch") {
+            return wanted.iter().map(|_| Err(error.again())).collect();
+        }
         let mut inner = self.inner();
         wanted.iter().map(|launch| inner.launch(launch)).collect()
     }
 
     async fn wait(&self, id: &HostId, _: Instant) -> Result<Host, CloudError> {
+        self.call("wait")?;
         let mut inner = self.inner();
         let Inner { hosts, cannot_boot, .. } = &mut *inner;
         let host = hosts.values_mut().find(|h| h.id == *id).ok_or_else(|| CloudError::NoSuchHost { id: id.clone() })?;
@@ -132,6 +186,7 @@ impl Cloud for FakeCloud {
     }
 
     async fn terminate(&self, ids: &[HostId], _: &Events) -> Result<(), CloudError> {
+        self.call("terminate")?;
         self.inner().hosts.retain(|_, host| !ids.contains(&host.id));
         Ok(())
     }
@@ -147,6 +202,7 @@ impl Cloud for FakeCloud {
     }
 
     async fn destroy(&self, _: bool, _: &Events) -> Result<Removed, CloudError> {
+        self.call("destroy")?;
         let hosts = std::mem::take(&mut self.inner().hosts);
         Ok(Removed { hosts: hosts.into_keys().collect(), ..Removed::default() })
     }
@@ -154,45 +210,49 @@ impl Cloud for FakeCloud {
     fn leases(&self) -> Option<&dyn Leases> {
         Some(self)
     }
+
+    fn images(&self) -> Option<&dyn Images> {
+        Some(self)
+    }
 }
 
 #[async_trait]
-impl Leases for FakeCloud {
-    async fn lease(&self) -> Result<Option<Lease>, CloudError> {
-        Ok(self.inner().lease.clone())
+impl Images for FakeCloud {
+    async fn seal(&self, host: &HostId, label: &Label, _: &Events) -> Result<ImageId, CloudError> {
+        self.call("seal")?;
+        let id = ImageId(format!("{}/{}", label.name, label.role));
+        let mut inner = self.inner();
+        let sealed = inner.hosts.values_mut().find(|found| found.id == *host);
+        let sealed = sealed.ok_or_else(|| CloudError::NoSuchHost { id: host.clone() })?;
+        sealed.state = HostState::Stopped;
+        let baked = Baked { id: id.clone(), label: label.clone(), state: BakedState::Available, proved: None };
+        self.stored().insert(id.clone(), baked);
+        Ok(id)
     }
 
-    async fn take_lease(&self, wanted: &Lease) -> Result<Turn, CloudError> {
-        let mut inner = self.inner();
-        if inner.no_leases {
-            let (code, message) = (Some("AccessDeniedException".to_owned()), "not allowed".to_owned());
-            return Err(CloudError::Api { action: "fake:TakeLease", code, message, cure: None });
-        }
-        match &inner.lease {
-            Some(there) if there.standing(&wanted.machine, wanted.since) == Standing::Held => {
-                Ok(Turn::Theirs(there.clone()))
-            }
-            _ => {
-                inner.lease = Some(wanted.clone());
-                Ok(Turn::Ours)
-            }
-        }
+    async fn baked(&self) -> Result<Vec<Baked>, CloudError> {
+        let mut baked: Vec<Baked> = self.stored().values().cloned().collect();
+        baked.sort_by_key(|image| std::cmp::Reverse(image.label.created));
+        Ok(baked)
     }
 
-    async fn renew_lease(&self, lease: &Lease) -> Result<Turn, CloudError> {
-        let mut inner = self.inner();
-        if inner.lease.as_ref().is_some_and(|there| there.id == lease.id) {
-            inner.lease = Some(lease.clone());
-            return Ok(Turn::Ours);
-        }
-        Ok(inner.lease.clone().map_or(Turn::Nobodys, Turn::Theirs))
+    async fn prove(&self, id: &ImageId) -> Result<(), CloudError> {
+        self.call("prove")?;
+        let mut stored = self.stored();
+        let missing = || CloudError::Command { command: "prove".to_owned(), detail: format!("there is no {id}") };
+        let image = stored.get_mut(id).ok_or_else(missing)?;
+        image.proved = Some(image.label.created);
+        Ok(())
     }
 
-    async fn end_lease(&self, id: &str) -> Result<(), CloudError> {
-        let mut inner = self.inner();
-        if inner.lease.as_ref().is_some_and(|there| there.id == id) {
-            inner.lease = None;
-        }
+    async fn copy(&self, id: &ImageId, region: &str, _: &Events) -> Result<ImageId, CloudError> {
+        self.call("copy")?;
+        Ok(ImageId(format!("{id}@{region}")))
+    }
+
+    async fn remove(&self, id: &ImageId) -> Result<(), CloudError> {
+        self.call("remove")?;
+        self.stored().remove(id);
         Ok(())
     }
 }

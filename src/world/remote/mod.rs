@@ -4,6 +4,7 @@
 mod by_id;
 pub mod fake;
 mod known_hosts;
+mod local;
 pub mod openssh;
 pub mod ssh;
 mod ssh_config;
@@ -22,6 +23,7 @@ use crate::model::host::Host;
 use crate::model::lasting::Lasting;
 use crate::model::name::HostName;
 pub use crate::model::stream::Part;
+pub use local::Local;
 
 /// The most that one command's standard output may bring back, in bytes; what comes beyond is an error.
 /// A host may be compromised: nothing it says is unbounded.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use super::super::bundle::bundle_at;
+use super::super::bundle::{On, bundle_at};
 use super::super::facts::facts_script;
 use super::path;
 use crate::core::install::{InstallerLine, parse_facts, parse_line};
@@ -28,6 +28,8 @@ pub(super) const SHELLS: [&str; 3] = ["dash", "busybox", "bash"];
 pub(super) struct Machine {
     pub(super) dir: TempDir,
     pub(super) shell: &'static str,
+    /// Does its init system sleep?
+    pub(super) asleep: bool,
 }
 
 impl Machine {
@@ -40,7 +42,7 @@ impl Machine {
         assert!(output.status.success(), "{shell} is not installed: scripts/install-needs tests");
         let program = String::from_utf8(output.stdout).unwrap();
         std::os::unix::fs::symlink(program.trim(), dir.path().join("bin/sh")).unwrap();
-        Self { dir, shell }
+        Self { dir, shell, asleep: false }
     }
 
     /// Programs come as zstd to the hosts that have it, which those with busybox alone do not.
@@ -95,7 +97,13 @@ impl Machine {
                 _ => None,
             })
             .collect();
-        let bundle = bundle_at(plan, &Init::Systemd, self.compression(), &manifest, "test", &self.root());
+        let bundle = bundle_at(
+            plan,
+            On { init: &Init::Systemd, compression: self.compression(), asleep: self.asleep },
+            &manifest,
+            "test",
+            &self.root(),
+        );
         let mut stream = Vec::new();
         for part in &bundle.parts {
             match part {

@@ -1,6 +1,7 @@
 mod installing;
 mod links;
 mod machine;
+mod sleeping;
 mod upstart;
 
 use std::collections::BTreeSet;
@@ -84,8 +85,9 @@ fn what_is_asked_for_is_quoted() {
     let (line, stdin) = facts_command(&query, true);
     assert_eq!(line, "sh -s");
     let script = String::from_utf8(stdin).unwrap();
-    let head: Vec<&str> = script.lines().take(6).collect();
-    assert_eq!(head, ["files='/etc/a /etc/b'", "dirs=''", "units=consul", "users=consul", "rehash=1", "root=''"]);
+    let head: Vec<&str> = script.lines().take(8).collect();
+    assert_eq!(head[..5], ["files='/etc/a /etc/b'", "dirs=''", "units=consul", "users=consul", "rehash=1"]);
+    assert_eq!(head[5..], ["may_sleep=0", "sleeping=''", "root=''"]);
 }
 
 #[test]

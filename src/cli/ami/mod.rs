@@ -1,0 +1,107 @@
+//! Images: `ami build`, `list`, `prune` and `provision`.
+
+mod build;
+mod list;
+mod provision;
+mod prune;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use super::Global;
+use super::context::Session;
+use crate::core::bake::{self, Before, Builder};
+use crate::model::host::Role;
+use crate::model::spec::{ProviderSpec, Spec};
+use crate::world::cloud::{CloudError, Images, Removed};
+
+/// Images whose hosts join by themselves: build and prove them, list them, remove old ones
+#[derive(Debug, Subcommand)]
+pub enum AmiVerb {
+    Build(build::BuildArgs),
+    List(list::ListArgs),
+    Prune(prune::PruneArgs),
+    Provision(provision::ProvisionArgs),
+}
+
+impl AmiVerb {
+    /// As it is typed.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Build(_) => "ami build",
+            Self::List(_) => "ami list",
+            Self::Prune(_) => "ami prune",
+            Self::Provision(_) => "ami provision",
+        }
+    }
+}
+
+pub async fn run(global: Global, verb: AmiVerb) -> Result<u8> {
+    match verb {
+        AmiVerb::Build(args) => build::run(global, args).await,
+        AmiVerb::List(args) => list::run(global, args).await,
+        AmiVerb::Prune(args) => prune::run(global, args).await,
+        AmiVerb::Provision(args) => provision::run(global, args).await,
+    }
+}
+
+/// A role on the command line.
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "server" => Ok(Role::Server),
+        "node" => Ok(Role::Node),
+        other => Err(format!("no role is named \"{}\": there are server and node", other.escape_debug())),
+    }
+}
+
+/// The provider's images.
+fn images(session: &Session) -> Result<&dyn Images> {
+    if matches!(session.spec.provider, ProviderSpec::Inventory { .. }) {
+        return Err(bake::BakeError::NoImages.into());
+    }
+    session.cloud.images().ok_or_else(|| {
+        CloudError::Unsupported {
+            provider: session.cloud.provider(),
+            what: "keep images of hosts",
+            cure: "use provider = \"ec2\" or the sandbox".to_owned(),
+        }
+        .into()
+    })
+}
+
+/// Who builds here.
+fn me(session: &Session) -> Builder {
+    Builder::new(&session.paths.machine(), std::process::id(), jiff::Timestamp::now())
+}
+
+/// The temporary cluster of the session's own.
+fn temporary(session: &Session, roles: &[Role], builder: &Builder) -> Result<Spec> {
+    let build = bake::build_cluster(&session.spec.cluster)?;
+    Ok(bake::build_spec(&session.spec, &build, builder, roles))
+}
+
+/// What a build of the cluster's images left goes with the cluster; one that another machine is at stays its own.
+///
+/// # Errors
+/// Those of the provider.
+pub async fn remove_build(session: &Session, removed: &mut Removed) -> Result<()> {
+    let me = me(session);
+    // A name that is too long for a build had none.
+    let Ok(spec) = temporary(session, &[], &me) else { return Ok(()) };
+    match &spec.provider {
+        ProviderSpec::Inventory { .. } => return Ok(()),
+        // Asking for it would make its folder.
+        ProviderSpec::Sandbox { .. } if !session.paths.sandbox_cluster(&spec.cluster).exists() => return Ok(()),
+        _ => {}
+    }
+    let build = session.another(&spec, &session.cancel)?;
+    if let Before::Busy(other) = bake::before(&build.list().await?, &me) {
+        removed.kept.push(format!("{}: {} builds images there since {}", spec.cluster, other.machine, other.since));
+        return Ok(());
+    }
+    let more = build.destroy(false, &session.events).await?;
+    removed.hosts.extend(more.hosts);
+    removed.others.extend(more.others);
+    removed.kept.extend(more.kept);
+    session.forget_hosts_of(&spec.cluster)
+}
