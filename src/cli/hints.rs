@@ -5,6 +5,7 @@ use anyhow::Error;
 use super::signals::{Interrupted, TimedOut};
 use super::{Usage, exit};
 use crate::core::ec2::discover::DiscoverError;
+use crate::core::imaged::Unusable;
 use crate::core::specfile::SpecErrors;
 use crate::world::artifacts::ArtifactError;
 use crate::world::cloud::CloudError;
@@ -16,6 +17,9 @@ pub fn hint(error: &Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<DiscoverError>() {
         return Some(error.cure());
+    }
+    if let Some(error) = error.downcast_ref::<Unusable>() {
+        return Some(error.cure().to_owned());
     }
     if let Some(cure) = error.downcast_ref().and_then(CloudError::cure) {
         return Some(cure.to_owned());

@@ -12,6 +12,7 @@ mod down;
 mod exec;
 pub mod exit;
 pub mod hints;
+mod imaged;
 mod init;
 mod join_node;
 mod lock;

@@ -4,10 +4,11 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, converge, exit};
+use super::{Global, converge, exit, imaged};
 use crate::core::select;
 use crate::engine::launch::launch;
 use crate::model::host::Host;
+use crate::model::name::HostName;
 
 /// Make the cluster as its spec says: launch what is missing, install, and verify
 ///
@@ -18,6 +19,9 @@ pub struct UpArgs {
     /// Hash every program on the hosts instead of trusting its size and time
     #[arg(long)]
     rehash: bool,
+    /// Launch the hosts from this image, which holds all programs and files; nobody logs in to install (sandbox only)
+    #[arg(long, value_name = "NAME")]
+    image: Option<HostName>,
 }
 
 pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
@@ -28,6 +32,7 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let existing = existing?;
     converge::refuse_conflicts(&existing)?;
     let missing = select::to_launch(&session.spec, &existing);
+    let missing = imaged::assign(&session, args.image.as_ref(), &existing, missing)?;
     if !converge::ready(&session, &missing, resources?).await? {
         return Ok(exit::FAILED);
     }
@@ -38,7 +43,8 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
         .collect();
     hosts.extend(launched);
     let running = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
+    let booted = converge::booted(&missing);
     let agreed = missing.into_iter().map(|launch| launch.name).collect();
-    let run = converge::Run { begun, rehash: args.rehash, agreed, failed };
+    let run = converge::Run { begun, rehash: args.rehash, agreed, booted, failed };
     converge::converge(&session, &hosts, running, run).await
 }

@@ -4,6 +4,7 @@
 pub mod dialect;
 pub mod ec2;
 pub mod image;
+pub mod imaged;
 pub mod install;
 pub mod judge;
 pub mod names;
