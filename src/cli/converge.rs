@@ -10,12 +10,14 @@ use crate::core::select::{self, ToLaunch};
 use crate::core::{plan as planning, render};
 use crate::engine::observe::{Observed, observe};
 use crate::engine::plan::{Artifacts, Planned, Source, needed, peers, plan_hosts, whole};
-use crate::engine::{apply, verify};
+use crate::engine::{apply, failure, verify};
+use crate::model::ec2::tag;
 use crate::model::event::Phase;
 use crate::model::host::Host;
 use crate::model::name::HostName;
 use crate::model::plan::{HostPlan, Plan, ResourceStep};
-use crate::model::report::{HostOutcome, Millis, Proof, RunReport, Unconfirmed, Verified};
+use crate::model::report::{HostOutcome, HostResult, Millis, Proof, RunReport, Unconfirmed, Verified};
+use crate::model::spec::ProviderSpec;
 use crate::world::artifacts::ArtifactError;
 
 /// Connects to `hosts` (waiting up to `console` for their keys) and reads their facts, with a warning for each clock that is off.
@@ -62,21 +64,26 @@ pub async fn artifacts(session: &Session, observed: &[Observed]) -> Result<Artif
     }
 }
 
-/// Plans for the observed hosts. `all` are the cluster's hosts, whether they answered or not.
+/// Plans for those of the observed hosts that are `installing`. `all` are the cluster's hosts, whether they answered or
+/// not.
 pub async fn plan<'a>(
     session: &Session,
     all: &[Host],
-    observed: &'a [Observed],
+    observed: &[Observed],
+    installing: &'a [Observed],
     with_diffs: bool,
 ) -> Result<Vec<Planned<'a>>> {
-    let artifacts = artifacts(session, observed).await?;
+    if installing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let artifacts = artifacts(session, installing).await?;
     session.events.phase(Phase::Plan);
     let peers = match peers(all, observed) {
         Ok(peers) => peers,
         Err(servers) if servers.is_empty() => {
             let why = "no server of the cluster runs, and its address stands in every host's configuration: nothing is \
                        changed here until one does";
-            return Ok(observed.iter().map(|on| Planned::blocked(on, why)).collect());
+            return Ok(installing.iter().map(|on| Planned::blocked(on, why)).collect());
         }
         Err(servers) => {
             let why = format!(
@@ -84,11 +91,11 @@ pub async fn plan<'a>(
                  it `private_address` in the spec",
                 servers.join(", ")
             );
-            return Ok(observed.iter().map(|on| Planned::blocked(on, &why)).collect());
+            return Ok(installing.iter().map(|on| Planned::blocked(on, &why)).collect());
         }
     };
     let source = Source { spec: &session.spec, renderer: &session.renderer, peers: &peers, artifacts: &artifacts };
-    let planned = plan_hosts(source, observed, with_diffs, &session.limits, &session.events);
+    let planned = plan_hosts(source, installing, with_diffs, &session.limits, &session.events);
     Ok(planned.await?)
 }
 
@@ -98,8 +105,15 @@ pub struct Run {
     pub rehash: bool,
     /// Hosts that somebody agreed to when they were launched: nobody is asked about them again.
     pub agreed: Vec<HostName>,
+    /// Hosts that were launched from an image just now.
+    pub booted: Vec<HostName>,
     /// Hosts that never came so far.
     pub failed: Vec<HostOutcome>,
+}
+
+/// Those of the launches that are from an image.
+pub fn booted(launches: &[ToLaunch]) -> Vec<HostName> {
+    launches.iter().filter(|launch| launch.image.is_some()).map(|launch| launch.name.clone()).collect()
 }
 
 /// Two machines that claim to be one host: nobody can say which is meant.
@@ -129,30 +143,32 @@ pub async fn ready(session: &Session, missing: &[ToLaunch], resources: Vec<Resou
 /// Everything after launching: observes, plans, asks if need be, applies, verifies, reports.
 ///
 /// `all` are the cluster's hosts: servers among them are asked for verification, and changed only where they are in
-/// `hosts` too, which are those to converge.
+/// `hosts` too, which are those to converge. Of these, hosts from an image are only asked about.
 pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Run) -> Result<u8> {
-    let Run { begun, rehash, agreed, mut failed } = run;
+    let Run { begun, rehash, agreed, booted, mut failed } = run;
+    let (baked, hosts): (Vec<Host>, Vec<Host>) = hosts.into_iter().partition(Host::is_baked);
     let lost: Vec<String> =
         failed.iter().filter(|outcome| outcome.role.is_server()).map(|outcome| outcome.host.to_string()).collect();
     let converging: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
     let servers = all.iter().filter(|host| host.role.is_server() && host.state.is_running());
     let asked: Vec<Host> = servers.filter(|server| !converging.contains(&server.name)).cloned().collect();
+    // Those to converge come first.
     let (observed, unreached) =
         look(session, hosts.into_iter().chain(asked).collect(), rehash, session.limits.host_keys).await?;
     failed.extend(unreached);
+    let installing = &observed[..observed.partition_point(|on| converging.contains(&on.host.name))];
 
     let asking = session.asks_before_changes();
-    let mut planned = if lost.is_empty() {
-        plan(session, all, &observed, asking || session.global.verbose > 0).await?
+    let planned = if lost.is_empty() {
+        plan(session, all, &observed, installing, asking || session.global.verbose > 0).await?
     } else {
         // Without it in their configuration the others would restart, all at once, as a cluster of fewer servers.
         let why = format!(
             "{} did not come up, and every host's configuration names all servers: nothing is changed here until it does",
             lost.join(", ")
         );
-        observed.iter().map(|on| Planned::blocked(on, &why)).collect()
+        installing.iter().map(|on| Planned::blocked(on, &why)).collect()
     };
-    planned.retain(|planned| converging.contains(&planned.plan.host));
     let plans = planned.iter().map(|planned| &planned.plan).filter(|plan| !agreed.contains(&plan.host));
     let shown = whole(Vec::new(), Vec::new(), plans.cloned().collect(), Vec::new());
     if !confirm(session, &shown)? {
@@ -164,6 +180,7 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
     let jobs: Vec<_> = planned.iter().map(Planned::job).collect();
     let run_id = format!("{}-{}", jiff::Timestamp::now().as_millisecond(), std::process::id());
     let mut outcomes = apply::apply(&jobs, &run_id, &session.limits, &session.events).await;
+    outcomes.extend(members(session, &baked, &booted, &failed));
 
     let good: Vec<HostName> =
         outcomes.iter().filter(|outcome| outcome.result.is_good()).map(|outcome| outcome.host.clone()).collect();
@@ -186,6 +203,19 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
     };
     session.show(&report, true)?;
     Ok(code(&report, asked.interrupted || session.cancel.is_cancelled()))
+}
+
+/// Hosts from an image, which are to be members like the others. Those of EC2 come and go as Auto Scaling has it, and
+/// nobody waits for them.
+fn members(session: &Session, baked: &[Host], booted: &[HostName], failed: &[HostOutcome]) -> Vec<HostOutcome> {
+    let sandbox = matches!(session.spec.provider, ProviderSpec::Sandbox { .. });
+    let known = |host: &&Host| sandbox && !failed.iter().any(|outcome| outcome.host == host.name);
+    let outcome = |host: &Host| {
+        let image = host.tags.get(tag::IMAGE).filter(|_| booted.contains(&host.name));
+        let result = image.map_or(HostResult::Unchanged, |image| HostResult::Booted { image: image.clone() });
+        failure::outcome(host, result)
+    };
+    baked.iter().filter(known).map(outcome).collect()
 }
 
 /// How asking Consul and Prometheus ended.

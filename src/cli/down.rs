@@ -3,6 +3,7 @@ use clap::Args;
 
 use super::context::Session;
 use super::{Global, ami, exit};
+use crate::core::names::listed;
 use crate::model::event::Phase;
 use crate::model::host::Host;
 use crate::model::spec::ProviderSpec;
@@ -64,7 +65,7 @@ async fn agreed(session: &Session, keep_data: bool) -> Result<bool> {
         "All of {} goes, {}: {}",
         session.spec.cluster,
         if keep_data { "but for its volumes" } else { "its data included" },
-        if names.is_empty() { "no instance, and what was made around them".to_owned() } else { names.join(", ") }
+        if names.is_empty() { "no instance, and what was made around them".to_owned() } else { listed(&names) }
     );
     Ok(session.ui.confirm(Question::Name { what: &what, cluster: &session.spec.cluster })?)
 }

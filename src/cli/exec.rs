@@ -3,6 +3,7 @@ use clap::Args;
 
 use super::context::Session;
 use super::{Global, exit};
+use crate::core::names::listed;
 use crate::core::select::HostFilter;
 use crate::engine;
 use crate::model::host::{Host, Role};
@@ -47,7 +48,7 @@ pub async fn run(global: Global, args: ExecArgs) -> Result<u8> {
         if all.is_empty() {
             bail!("{cluster} has no hosts: `clusterctl up` makes them");
         }
-        bail!("no host of {cluster} has that role and name: there are {}", all.join(", "));
+        bail!("no host of {cluster} has that role and name: there are {}", listed(&all));
     }
     let hosts = session.with_host_keys(hosts, session.glance()).await;
     let timeout = args.host_timeout.as_duration();

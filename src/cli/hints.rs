@@ -5,6 +5,7 @@ use anyhow::Error;
 use super::signals::{Interrupted, TimedOut};
 use super::{Usage, exit};
 use crate::core::ec2::discover::DiscoverError;
+use crate::core::imaged::Unusable;
 use crate::core::specfile::SpecErrors;
 use crate::engine::fleet::FleetError;
 use crate::world::artifacts::ArtifactError;
@@ -20,6 +21,9 @@ pub fn hint(error: &Error) -> Option<String> {
     }
     if let Some(cure) = error.downcast_ref().and_then(FleetError::cure) {
         return Some(cure.to_owned());
+    }
+    if let Some(error) = error.downcast_ref::<Unusable>() {
+        return Some(error.cure().to_owned());
     }
     if let Some(cure) = error.downcast_ref().and_then(CloudError::cure) {
         return Some(cure.to_owned());

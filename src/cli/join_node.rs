@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, converge, exit};
+use super::{Global, converge, exit, imaged};
 use crate::core::ec2::discover;
 use crate::core::select;
 use crate::engine::launch::{adopt, launch};
@@ -54,6 +54,7 @@ pub async fn run(global: Global, args: JoinNodeArgs) -> Result<u8> {
         bail!("no server of {} runs, so there is nothing to join: run `clusterctl up` first", session.spec.cluster);
     }
     let (existing, new) = wanted(&session, &all, &args);
+    let new = imaged::assign(&session, None, &all, new)?;
     // What is mended around them is agreed to as well.
     let mends = session.asks_before_changes() && !new.is_empty();
     let resources = if mends { session.cloud.survey().await? } else { Vec::new() };
@@ -66,8 +67,9 @@ pub async fn run(global: Global, args: JoinNodeArgs) -> Result<u8> {
     let joining: Vec<Host> = adopted.into_iter().chain(launched).collect();
     all.retain(|host| !joining.iter().any(|joined| joined.id == host.id));
     all.extend(joining.iter().cloned());
+    let booted = converge::booted(&new);
     let agreed = new.into_iter().map(|launch| launch.name).collect();
-    let run = converge::Run { begun, rehash: false, agreed, failed: failed as Vec<HostOutcome> };
+    let run = converge::Run { begun, rehash: false, agreed, booted, failed: failed as Vec<HostOutcome> };
     converge::converge(&session, &all, joining, run).await
 }
 

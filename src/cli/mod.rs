@@ -14,6 +14,7 @@ mod exec;
 pub mod exit;
 mod fleet;
 pub mod hints;
+mod imaged;
 mod init;
 mod join_node;
 mod lease;

@@ -2,7 +2,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, converge, exit, fleet};
+use super::{Global, converge, exit, fleet, imaged};
 use crate::core::{plan as planning, select};
 use crate::engine::failure;
 use crate::engine::plan::whole;
@@ -21,15 +21,15 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let session = Session::open(global, "plan")?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
     // What was terminated is a reason for a launch, and no host.
-    let listed: Vec<Host> = existing?.into_iter().filter(|host| !host.is_baked()).collect();
+    let listed = existing?;
     let mut resources = resources?;
     resources.extend(fleet::survey(&session, None).await?);
-    let missing = select::to_launch(&session.spec, &listed);
+    let missing = imaged::assign(&session, None, &listed, select::to_launch(&session.spec, &listed))?;
     let existing: Vec<Host> = listed.into_iter().filter(|host| host.state.exists()).collect();
     let launches: Vec<HostPlan> =
         missing.iter().map(|launch| planning::launched(&launch.name, launch.role, &launch.reason)).collect();
-    let running: Vec<Host> = existing.iter().filter(|host| host.state.is_running()).cloned().collect();
-    let (observed, unreached) = converge::look(&session, running, args.rehash, session.glance()).await?;
+    let (observed, unreached) =
+        converge::look(&session, select::to_install(&existing), args.rehash, session.glance()).await?;
     let mut plans: Vec<HostPlan> = unreached
         .iter()
         .map(|outcome| planning::blocked(&outcome.host, outcome.role, failure::sentence(&outcome.result)))
@@ -37,6 +37,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let conflicts = select::conflicts(&existing);
     let refused = !conflicts.is_empty();
     let mut notes = conflicts;
+    notes.extend(planning::left_alone(existing.iter().filter(|host| host.is_baked()).count()));
     let is_new = |launch: &select::ToLaunch| !existing.iter().any(|host| host.name == launch.name);
     let new_server = missing.iter().any(|launch| launch.role.is_server() && is_new(launch));
     if new_server || !existing.iter().any(|host| host.role.is_server()) {
@@ -46,7 +47,7 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
             notes.push("what changes on the other hosts follows from the new server's address".to_owned());
         }
     } else if !observed.is_empty() {
-        let planned = converge::plan(&session, &existing, &observed, true).await?;
+        let planned = converge::plan(&session, &existing, &observed, &observed, true).await?;
         plans.extend(planned.into_iter().map(|planned| planned.plan));
     }
     let plan = whole(resources, launches, plans, notes);

@@ -3,6 +3,7 @@ use clap::Args;
 
 use super::context::Session;
 use super::{Global, converge, exit};
+use crate::core::select;
 use crate::engine::services;
 use crate::engine::status::{ask_servers, report};
 use crate::model::host::Host;
@@ -20,8 +21,7 @@ pub struct StatusArgs {
 pub async fn run(global: Global, args: StatusArgs) -> Result<u8> {
     let session = Session::open(global, "status")?;
     let hosts: Vec<Host> = session.cloud.list().await?.into_iter().filter(|host| host.state.exists()).collect();
-    let running: Vec<Host> = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
-    let (observed, unreached) = converge::look(&session, running, false, session.glance()).await?;
+    let (observed, unreached) = converge::look(&session, select::to_look_at(&hosts), false, session.glance()).await?;
     let answers = ask_servers(&observed).await;
     let critical = match &answers {
         // Without a leader nobody knows.

@@ -4,10 +4,11 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Session;
-use super::{Global, converge, exit, fleet};
+use super::{Global, converge, exit, fleet, imaged};
 use crate::core::select;
 use crate::engine::launch::launch;
 use crate::model::host::Host;
+use crate::model::name::HostName;
 use crate::model::spec::Span;
 
 /// Make the cluster as its spec says: launch what is missing, install, and verify
@@ -25,6 +26,9 @@ pub struct UpArgs {
     /// How long a new size of the fleet may take until all of it is well (0s: do not wait)
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     fleet_wait: Span,
+    /// Launch the hosts from this image, which holds all programs and files; nobody logs in to install (sandbox only)
+    #[arg(long, value_name = "NAME")]
+    image: Option<HostName>,
 }
 
 pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
@@ -32,13 +36,14 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let session = Session::open(global, "up")?;
     let _lock = session.lock("up").await?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
-    let existing: Vec<Host> = existing?.into_iter().filter(|host| !host.is_baked()).collect();
+    let existing = existing?;
     let mut resources = resources?;
     let fleet_steps = fleet::survey(&session, args.fleet).await?;
     let mends_fleet = args.fleet.is_some() || !fleet_steps.is_empty();
     resources.extend(fleet_steps);
     converge::refuse_conflicts(&existing)?;
     let missing = select::to_launch(&session.spec, &existing);
+    let missing = imaged::assign(&session, args.image.as_ref(), &existing, missing)?;
     if !converge::ready(&session, &missing, resources).await? {
         return Ok(exit::FAILED);
     }
@@ -49,8 +54,9 @@ pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
         .collect();
     hosts.extend(launched);
     let running = hosts.iter().filter(|host| host.state.is_running()).cloned().collect();
+    let booted = converge::booted(&missing);
     let agreed = missing.into_iter().map(|launch| launch.name).collect();
-    let run = converge::Run { begun, rehash: args.rehash, agreed, failed };
+    let run = converge::Run { begun, rehash: args.rehash, agreed, booted, failed };
     match converge::converge(&session, &hosts, running, run).await? {
         exit::OK if mends_fleet => fleet::ensure(&session, args.fleet, args.fleet_wait).await,
         code => Ok(code),

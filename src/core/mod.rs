@@ -6,6 +6,7 @@ pub mod dialect;
 pub mod ec2;
 pub mod fleet;
 pub mod image;
+pub mod imaged;
 pub mod install;
 pub mod judge;
 pub mod names;

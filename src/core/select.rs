@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::baked::ImageId;
+use crate::model::ec2::tag;
 use crate::model::host::{Host, HostState, Role};
 use crate::model::name::{ClusterName, HostName};
 use crate::model::spec::{ProviderSpec, Spec};
@@ -12,6 +14,8 @@ pub struct ToLaunch {
     pub name: HostName,
     pub role: Role,
     pub reason: String,
+    /// What it boots from; else the provider's usual image, and it is installed over SSH.
+    pub image: Option<ImageId>,
 }
 
 /// `<cluster>-server-1`; ordinals begin at 1.
@@ -20,7 +24,8 @@ pub fn host_name(cluster: &ClusterName, role: Role, ordinal: u32) -> HostName {
 }
 
 /// What `up` must launch: hosts that the spec counts and that are not there, and hosts that are there but
-/// do not run. Hosts beyond the spec's count (they joined later) are kept.
+/// do not run. Hosts beyond the spec's count (they joined later) are kept; those of a fleet are its group's to launch and
+/// to end.
 pub fn to_launch(spec: &Spec, existing: &[Host]) -> Vec<ToLaunch> {
     let (servers, nodes) = match &spec.provider {
         ProviderSpec::Sandbox { servers, nodes } => (*servers, *nodes),
@@ -33,16 +38,33 @@ pub fn to_launch(spec: &Spec, existing: &[Host]) -> Vec<ToLaunch> {
         .map(|(role, n)| (host_name(&spec.cluster, role, n), role));
     let mut wanted: Vec<(HostName, Role)> = counted.collect();
     let named: BTreeSet<HostName> = wanted.iter().map(|(name, _)| name.clone()).collect();
-    let joined = existing.iter().filter(|host| host.state.exists() && !named.contains(&host.name));
+    let joined =
+        existing.iter().filter(|host| host.state.exists() && !named.contains(&host.name) && !is_of_fleet(host));
     wanted.extend(joined.map(|host| (host.name.clone(), host.role)));
 
     wanted
         .into_iter()
         .filter_map(|(name, role)| {
             let reason = reason(existing, &name, role, servers)?;
-            Some(ToLaunch { name, role, reason })
+            Some(ToLaunch { name, role, reason, image: None })
         })
         .collect()
+}
+
+/// An Auto Scaling group keeps it: what it is at is no business of ours.
+fn is_of_fleet(host: &Host) -> bool {
+    host.tags.get(tag::ORIGIN).is_some_and(|origin| origin == tag::FLEET)
+}
+
+/// The running hosts that somebody logs in to, to install on them; a host from an image joins by itself.
+pub fn to_install(existing: &[Host]) -> Vec<Host> {
+    existing.iter().filter(|host| host.state.is_running() && !host.is_baked()).cloned().collect()
+}
+
+/// The running hosts that `status` logs in to: those, and servers, since only they can be asked about the others.
+pub fn to_look_at(existing: &[Host]) -> Vec<Host> {
+    let asked = |host: &&Host| host.state.is_running() && (host.role.is_server() || !host.is_baked());
+    existing.iter().filter(asked).cloned().collect()
 }
 
 /// Why a host must be launched, started or waited for; `None` where it runs.
@@ -114,6 +136,7 @@ pub fn to_join(cluster: &ClusterName, existing: &[Host], count: u32) -> Vec<ToLa
             name: host_name(cluster, Role::Node, n),
             role: Role::Node,
             reason: "it joins the cluster".to_owned(),
+            image: None,
         })
         .collect()
 }
@@ -188,6 +211,43 @@ mod tests {
         assert_eq!(launch[0].reason, "it is stopped: it is started again");
         assert_eq!(launch[1].reason, "c-node-2 was terminated");
         assert_eq!(to_launch(&spec, &[])[0].reason, "it does not exist yet");
+    }
+
+    fn of_origin(origin: &str, host: Host) -> Host {
+        Host { tags: BTreeMap::from([(tag::ORIGIN.to_owned(), origin.to_owned())]), ..host }
+    }
+
+    #[test]
+    fn a_fleets_instances_are_its_groups_business() {
+        let spec = Spec::ec2(ClusterName::new("c").unwrap());
+        let states = [HostState::Running, HostState::Stopped, HostState::Pending, HostState::Stopping];
+        let fleet = |(n, state): (usize, HostState)| {
+            of_origin(tag::FLEET, host(&format!("i-0123456789abcdef{n}"), Role::Node, state))
+        };
+        let mut existing: Vec<Host> = states.into_iter().enumerate().map(fleet).collect();
+        let wanted: Vec<String> = to_launch(&spec, &[]).iter().map(|launch| launch.name.to_string()).collect();
+        assert_eq!(names(&to_launch(&spec, &existing)), wanted);
+        // One that somebody launched from an image is the cluster's, and is started again.
+        existing.push(of_origin(tag::IMAGED, host("c-node-77", Role::Node, HostState::Stopped)));
+        assert!(names(&to_launch(&spec, &existing)).contains(&"c-node-77"));
+        assert_eq!(names(&to_join(&spec.cluster, &existing[..4], 1)), ["c-node-1"]);
+    }
+
+    #[test]
+    fn nobody_logs_in_to_a_host_from_an_image() {
+        let running = |name, role| host(name, role, HostState::Running);
+        let existing = [
+            running("c-server-1", Role::Server),
+            of_origin(tag::IMAGED, running("c-server-2", Role::Server)),
+            running("c-node-1", Role::Node),
+            of_origin(tag::IMAGED, running("c-node-2", Role::Node)),
+            of_origin(tag::FLEET, running("i-1", Role::Node)),
+            of_origin(tag::JOINED, running("c-node-3", Role::Node)),
+            host("c-node-4", Role::Node, HostState::Stopped),
+        ];
+        let names = |hosts: Vec<Host>| hosts.into_iter().map(|h| h.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(to_install(&existing)), ["c-server-1", "c-node-1", "c-node-3"]);
+        assert_eq!(names(to_look_at(&existing)), ["c-server-1", "c-server-2", "c-node-1", "c-node-3"]);
     }
 
     #[test]

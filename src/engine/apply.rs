@@ -38,7 +38,7 @@ pub async fn apply(jobs: &[Job<'_>], run_id: &str, limits: &Limits, events: &Eve
                 EventKind::HostFailed { step: failed.step.clone(), message: failed.message.clone() }
             }
             HostResult::Changed { changes } => EventKind::HostDone { changes: *changes },
-            HostResult::Unchanged => EventKind::HostDone { changes: 0 },
+            HostResult::Unchanged | HostResult::Booted { .. } => EventKind::HostDone { changes: 0 },
             HostResult::Interrupted { step } => {
                 EventKind::HostFailed { step: step.clone(), message: "interrupted".to_owned() }
             }

@@ -24,7 +24,12 @@ pub async fn adopt(
     events.phase(Phase::Launch);
     let wanted_as: Vec<ToLaunch> = wanted
         .iter()
-        .map(|one| ToLaunch { name: one.name.clone(), role: Role::Node, reason: "it joins the cluster".to_owned() })
+        .map(|one| ToLaunch {
+            name: one.name.clone(),
+            role: Role::Node,
+            reason: "it joins the cluster".to_owned(),
+            image: None,
+        })
         .collect();
     let begun = cloud.adopt(wanted, events).await;
     arrive(cloud, &wanted_as, begun, limits, events).await
@@ -41,7 +46,8 @@ pub async fn launch(
         return (Vec::new(), Vec::new());
     }
     events.phase(Phase::Launch);
-    let launches: Vec<Launch> = wanted.iter().map(|host| Launch::plain(host.name.clone(), host.role)).collect();
+    let launch = |host: &ToLaunch| Launch { image: host.image.clone(), ..Launch::plain(host.name.clone(), host.role) };
+    let launches: Vec<Launch> = wanted.iter().map(launch).collect();
     let begun = cloud.launch(&launches, events).await;
     arrive(cloud, wanted, begun, limits, events).await
 }

@@ -92,6 +92,8 @@ fn host_status(host: &Host, observed: &[Observed], unreached: &[HostOutcome], an
         Some(format!("Consul says {status}"))
     } else if consul.is_none() && answers.leader.is_some() {
         Some("Consul does not know it".to_owned())
+    } else if target.is_none() && consul.is_some() && answers.prometheus_problem.is_none() {
+        Some("Prometheus does not scrape it".to_owned())
     } else {
         target.filter(|target| target.health == "down").map(|target| format!("scrape: {}", target.last_error))
     };

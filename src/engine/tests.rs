@@ -259,7 +259,8 @@ async fn launches_that_fail_hold_up_nobody() {
     let cloud = FakeCloud::new();
     cloud.refuse_launch(&name("b"));
     cloud.refuse_boot(&name("c"));
-    let wanted = ["a", "b", "c"].map(|n| ToLaunch { name: name(n), role: Role::Node, reason: "new".to_owned() });
+    let wanted =
+        ["a", "b", "c"].map(|n| ToLaunch { name: name(n), role: Role::Node, reason: "new".to_owned(), image: None });
     let (up, failed) = launch::launch(&cloud, &wanted, &limits(), &Events::silent()).await;
     assert_eq!(up.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let failed: BTreeSet<(&str, &str)> =

@@ -126,6 +126,8 @@ pub mod tag {
     /// `launched` by clusterctl, `joined` to the cluster and never to be terminated with it, one of the `fleet` that
     /// an Auto Scaling group keeps, or launched from an `image` of ours.
     pub const ORIGIN: &str = "clusterctl:origin";
+    /// The image that a host of the sandbox was launched from; an instance tells that by itself.
+    pub const IMAGE: &str = "clusterctl:image";
     /// Which launch of this host it is, from 1.
     pub const GENERATION: &str = "clusterctl:generation";
     /// The article's: the instance that the others join. Read in any letter case, key and value.

@@ -19,6 +19,10 @@ pub enum HostResult {
     Changed {
         changes: usize,
     },
+    /// It was launched from an image that holds all that it needs; nobody logged in to it.
+    Booted {
+        image: String,
+    },
     /// Ctrl-C, or a deadline of the whole run, came before the host was done.
     Interrupted {
         step: String,
@@ -28,7 +32,7 @@ pub enum HostResult {
 
 impl HostResult {
     pub const fn is_good(&self) -> bool {
-        matches!(self, Self::Unchanged | Self::Changed { .. })
+        matches!(self, Self::Unchanged | Self::Changed { .. } | Self::Booted { .. })
     }
 }
 

@@ -74,6 +74,15 @@ pub fn waiting(host: &HostName, role: Role) -> HostPlan {
     HostPlan { host: host.clone(), role, launch: None, steps: Vec::new(), blocked: None, skipped }
 }
 
+/// What is said of hosts from an image, for which nothing is planned.
+pub fn left_alone(hosts: usize) -> Option<String> {
+    match hosts {
+        0 => None,
+        1 => Some("1 host comes from an image and is left alone".to_owned()),
+        n => Some(format!("{n} hosts come from an image and are left alone")),
+    }
+}
+
 /// A plan for a host that does not exist yet. What it will need is known once it runs.
 pub fn launched(host: &HostName, role: Role, why: &str) -> HostPlan {
     let launch = Some(Reason(why.to_owned()));

@@ -118,7 +118,7 @@ pub fn of_run(report: &RunReport) -> Vec<Case> {
 
 fn installed(host: &HostOutcome) -> Case {
     let verdict = match &host.result {
-        HostResult::Unchanged | HostResult::Changed { .. } => Verdict::Good,
+        HostResult::Unchanged | HostResult::Changed { .. } | HostResult::Booted { .. } => Verdict::Good,
         HostResult::Interrupted { step } if step == VERIFY => Verdict::Good,
         HostResult::Interrupted { step } => Verdict::Interrupted { message: format!("interrupted: {step}") },
         // That is the next cases' matter.
@@ -145,7 +145,9 @@ fn asked(report: &RunReport, host: &HostOutcome) -> Vec<Case> {
         HostResult::Failed(failure) if failure.step == VERIFY => failed(failure),
         HostResult::Interrupted { .. } => Verdict::Skipped { why: "interrupted before" },
         HostResult::Failed(_) => Verdict::Skipped { why: "the host is not installed" },
-        HostResult::Unchanged | HostResult::Changed { .. } => Verdict::Skipped { why: NOT_ASKED[0] },
+        HostResult::Unchanged | HostResult::Changed { .. } | HostResult::Booted { .. } => {
+            Verdict::Skipped { why: NOT_ASKED[0] }
+        }
     };
     let prometheus = match &verdict {
         Verdict::Skipped { why } if *why != NOT_ASKED[0] => Verdict::Skipped { why },

@@ -56,6 +56,7 @@ fn row(host: &HostOutcome) -> Vec<Cell> {
     let result = match &host.result {
         HostResult::Unchanged => Cell::new(DIM, "unchanged"),
         HostResult::Changed { changes } => count(*changes, "change").into(),
+        HostResult::Booted { image } => format!("booted from image {}", plain(image)).into(),
         HostResult::Interrupted { step } => Cell::new(WARN, format!("interrupted: {step}")),
         HostResult::Failed(failure) => Cell::new(BAD, format!("failed: {}", failure.step)),
     };
@@ -172,6 +173,15 @@ mod tests {
 
         Consul and Prometheus were not asked; 1 host failed; 1 host interrupted
         ");
+    }
+
+    #[test]
+    fn a_host_from_an_image_says_which() {
+        let mut report = run();
+        report.hosts[0].result = HostResult::Booted { image: "web/server\n".to_owned() };
+        let shown = text(&report, &view());
+        assert!(shown.contains("✓  dev-server-1  server  10.77.0.1  booted from image web/server\\n"), "{shown}");
+        assert!(report.json().contains("\"result\": \"booted\",\n      \"image\": \"web/server"));
     }
 
     #[test]

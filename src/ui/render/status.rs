@@ -4,7 +4,7 @@ use super::super::escape::plain;
 use super::super::style::{BAD, BOLD, DIM, GOOD, NONE, WARN, paint};
 use super::super::table::{Cell, Table};
 use super::super::words::count;
-use super::{Document, View, envelope, select, sign};
+use super::{Document, LONG, View, envelope, select, sign};
 use crate::model::host::HostState;
 use crate::model::report::{HostStatus, StatusReport, UnitStatus};
 
@@ -29,7 +29,7 @@ impl Document for StatusReport {
             out.push_str(&table.render(view.width));
         }
         out.push_str(&left.unwrap_or_default());
-        out.push_str(&problems(self, &rows));
+        out.push_str(&problems(self, &rows, view.all));
         out
     }
 }
@@ -106,9 +106,12 @@ fn units(units: &[UnitStatus]) -> Cell {
     }
 }
 
-/// The cluster's problems, then those of the hosts that are shown.
-fn problems(report: &StatusReport, rows: &[&HostStatus]) -> String {
-    let own = report.problems.iter().map(|p| plain(p));
+/// The cluster's problems, as many as of hosts, then those of the hosts that are shown.
+fn problems(report: &StatusReport, rows: &[&HostStatus], all: bool) -> String {
+    let shown = if all { report.problems.len() } else { report.problems.len().min(LONG) };
+    let left = report.problems.len() - shown;
+    let more = (left > 0).then(|| format!("{left} more like these (--all shows every one)"));
+    let own = report.problems[..shown].iter().map(|p| plain(p)).chain(more);
     let hosts = rows.iter().filter_map(|h| h.problem.as_ref().map(|p| format!("{}: {}", h.host, plain(p))));
     let all: String = own.chain(hosts).map(|p| format!("{} {p}\n", paint(BAD, "✗"))).collect();
     if all.is_empty() { all } else { format!("\n{all}") }
@@ -175,6 +178,24 @@ mod tests {
         not shown: 999 hosts that are well (--all shows every host)
         ");
         assert_eq!(text(&report, &View { all: true, ..view() }).lines().count(), 3 + 1 + 1 + 1000);
+    }
+
+    #[test]
+    fn what_is_wrong_a_thousand_times_is_counted() {
+        let mut report = status(1000);
+        for host in &mut report.hosts {
+            host.problem = Some("Consul says failed".into());
+            host.consul = Some("failed".into());
+        }
+        report.problems = (1..=1000).map(|n| format!("service web on dev-node-{n} is critical: refused")).collect();
+        let shown = text(&report, &view());
+        assert!(shown.contains("1000 hosts: 1000 running, 0 alive in Consul, 1000 scraped"), "{shown}");
+        assert!(shown.contains("not shown: 900 more that are not well (--all shows every host)"), "{shown}");
+        assert!(shown.contains("✗ 900 more like these (--all shows every one)"), "{shown}");
+        // The head, a table, what is left out; the problems of the cluster, what is left out, those of the rows.
+        assert_eq!(shown.lines().count(), 3 + 1 + 1 + 100 + 1 + 1 + 100 + 1 + 100);
+        let all = text(&report, &View { all: true, ..view() });
+        assert_eq!(all.lines().count(), 3 + 1 + 1 + 1000 + 1 + 1000 + 1000);
     }
 
     #[test]

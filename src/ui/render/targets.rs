@@ -92,6 +92,19 @@ mod tests {
     }
 
     #[test]
+    fn a_thousand_hosts_stay_readable() {
+        let mut report = targets();
+        let down = report.targets.remove(1);
+        report.targets = vec![report.targets[0].clone(); 2000];
+        report.targets[1500] = down.clone();
+        insta::assert_snapshot!(text(&report, &view()));
+        report.targets = vec![down; 2000];
+        let shown = text(&report, &view());
+        assert!(shown.contains("not shown: 1900 more that are not well (--all shows every target)"), "{shown}");
+        assert_eq!(shown.lines().count(), 1 + 1 + 1 + 100 + 1 + 1 + 100);
+    }
+
+    #[test]
     fn none() {
         let mut report = targets();
         report.targets.clear();

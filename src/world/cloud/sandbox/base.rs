@@ -69,7 +69,8 @@ fn clean(dir: &Path) -> Result<(), CloudError> {
     Ok(())
 }
 
-fn sync(dir: &Path) -> Result<(), CloudError> {
+/// All that is written to its file system is on the disk then.
+pub fn sync(dir: &Path) -> Result<(), CloudError> {
     let failed = |e| file_error("syncing", dir, e);
     let file = fs::File::open(dir).map_err(failed)?;
     rustix::fs::syncfs(&file).map_err(|e| failed(e.into()))

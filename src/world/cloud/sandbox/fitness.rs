@@ -131,7 +131,7 @@ fn probe_overlay(root: &Path) -> Result<(), String> {
         fs::create_dir(dir).map_err(failed)?;
     }
     fs::write(lower.join("file"), "below").map_err(failed)?;
-    mounts::overlay(&lower, &upper, &work, &merged).map_err(failed)?;
+    mounts::overlay(std::slice::from_ref(&lower), &upper, &work, &merged).map_err(failed)?;
     let seen = fs::write(merged.join("file"), "above").and_then(|()| fs::read_to_string(upper.join("file")));
     remove_probe(root).map_err(|e| e.to_string())?;
     match seen.map_err(failed)?.as_str() {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::command::run;
 use super::file_error;
 use super::state::HostRecord;
+use crate::model::name::ClusterName;
 use crate::world::cloud::CloudError;
 
 /// A host's folder.
@@ -120,8 +121,20 @@ fn pem_blocks(text: &str) -> Vec<String> {
     bodies.map(one).collect()
 }
 
-/// Makes the files of a host that never ran. The answer is its public SSH host key.
-pub fn make(dir: &HostDir, record: &HostRecord, around: &Surroundings) -> Result<String, CloudError> {
+/// What a host that joins by itself is told: the text of /etc/clusterctl/boot.
+pub fn boot(cluster: &ClusterName, record: &HostRecord, servers: &[Ipv4Addr]) -> String {
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    format!("cluster={cluster}\nname={}\nservers={}\naddress={}\n", record.name, servers.join(" "), record.address)
+}
+
+/// Makes the files of a host that never ran; `boot` is for one that joins by itself. The answer is its public SSH host
+/// key.
+pub fn make(
+    dir: &HostDir,
+    record: &HostRecord,
+    around: &Surroundings,
+    boot: Option<&str>,
+) -> Result<String, CloudError> {
     for part in [dir.upper(), dir.work(), dir.merged()] {
         folder(&part, 0o755)?;
     }
@@ -137,6 +150,10 @@ pub fn make(dir: &HostDir, record: &HostRecord, around: &Surroundings) -> Result
     put("etc/resolv.conf", 0o644, &around.resolv_conf)?;
     put("root/.ssh/authorized_keys", 0o600, &around.authorized_key)?;
     certificates(&upper, around)?;
+    if let Some(boot) = boot {
+        folder(&upper.join("etc/clusterctl"), 0o755)?;
+        put("etc/clusterctl/boot", 0o644, boot)?;
+    }
     let key = upper.join("etc/ssh/ssh_host_ed25519_key");
     make_key(&key, &format!("root@{name}"))?;
     public_key(&key)
@@ -220,6 +237,15 @@ mod tests {
         assert_eq!(extra_certificates(&machine, &base), [pem("CCC\nDDD")]);
         assert!(extra_certificates("", &base).is_empty());
         assert!(extra_certificates(&base, &base).is_empty());
+    }
+
+    #[test]
+    fn a_host_that_joins_by_itself_is_told_how() {
+        let record = r#"{"name":"c-node-1","role":"node","generation":"0a","address":"10.3.4.3",
+            "network":{"bridge":"ccs000000ab","subnet":"10.3.4.0/24"},"base":"bookworm-1","host_key":null,"process":null}"#;
+        let record: HostRecord = serde_json::from_str(record).unwrap();
+        let told = boot(&ClusterName::new("c").unwrap(), &record, &[2, 4].map(|last| Ipv4Addr::new(10, 3, 4, last)));
+        assert_eq!(told, "cluster=c\nname=c-node-1\nservers=10.3.4.2 10.3.4.4\naddress=10.3.4.3\n");
     }
 
     #[test]

@@ -2,19 +2,22 @@
 //! in whatever state that is.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::host::{self, HostDir, Surroundings};
 use super::net::Machine;
 use super::site::Site;
 use super::state::{self, ClusterRecord, HostRecord, Network};
-use super::{base, file_error, mounts, nat, net, nspawn, subnet};
+use super::{base, file_error, images, mounts, nat, net, nspawn, subnet};
 use crate::model::event::{Doing, Events};
 use crate::model::host::Host;
 use crate::model::name::ClusterName;
 use crate::world::cloud::{CloudError, Launch};
 
 impl Site {
+    /// `Launch::lifetime` is not kept: nothing here costs money while it runs, nobody is there to end a host but this
+    /// machine, and `down` finds what a killed run left.
     pub fn launch(&self, wanted: &[Launch], events: &Events) -> Vec<Result<Host, CloudError>> {
         let all_failed = |e: CloudError| wanted.iter().map(|_| Err(e.again())).collect();
         // Held until all have begun to boot.
@@ -40,6 +43,9 @@ impl Site {
         }
         let around = Surroundings::look(&base::path(&self.base, base::RECIPE), &key)?;
         let mut addresses = Self::addresses(&known);
+        // Until a record says who stands on an image, that image must not go.
+        let imaged = wanted.iter().any(|launch| launch.image.is_some());
+        let _images = imaged.then(|| images::lock(&self.root, events)).transpose()?;
         let mut records = Vec::new();
         for (place, launch) in wanted.iter().enumerate() {
             let record = match known.iter().find(|r| r.name == launch.name) {
@@ -54,7 +60,8 @@ impl Site {
             addresses.extend(record.as_ref().ok().map(|r| r.address));
             records.push(record);
         }
-        Ok(Ground { machine, around, records })
+        let servers = servers(&known, &records);
+        Ok(Ground { machine, around, records, servers })
     }
 
     /// The cluster's network, made or made again (a reboot of the machine takes bridges away).
@@ -97,12 +104,11 @@ impl Site {
     }
 
     /// Writes down a new host; what lies at its place without a whole record is the rest of a half-made one.
-    fn new_record(
-        &self,
-        launch: &Launch,
-        network: &Network,
-        taken: &[std::net::Ipv4Addr],
-    ) -> Result<HostRecord, CloudError> {
+    fn new_record(&self, launch: &Launch, network: &Network, taken: &[Ipv4Addr]) -> Result<HostRecord, CloudError> {
+        let base = match &launch.image {
+            Some(image) => images::base_for(&self.root, launch, image)?,
+            None => base::RECIPE.to_owned(),
+        };
         let dir = self.host_dir(&launch.name);
         nspawn::stop(&dir, None, Duration::ZERO)?;
         mounts::remove_tree(dir.path())?;
@@ -117,7 +123,8 @@ impl Site {
             generation: host::random_hex(4)?,
             address,
             network: network.clone(),
-            base: base::RECIPE.to_owned(),
+            base,
+            image: launch.image.clone(),
             host_key: None,
             process: None,
         };
@@ -157,7 +164,9 @@ impl Site {
         // What an ended nspawn left: its host's processes outlive it when it is killed.
         nspawn::stop(&dir, Some(&record), Duration::ZERO)?;
         if record.host_key.is_none() {
-            record.host_key = Some(host::make(&dir, &record, &ground.around)?);
+            // Only now: later its files are its own, and its servers have the addresses that they had.
+            let boot = record.image.as_ref().map(|_| host::boot(&self.cluster, &record, &ground.servers));
+            record.host_key = Some(host::make(&dir, &record, &ground.around, boot.as_deref())?);
             state::write(&dir.record(), &record)?;
         }
         self.mount(&dir, &record)?;
@@ -170,17 +179,20 @@ impl Site {
     }
 
     fn mount(&self, dir: &HostDir, record: &HostRecord) -> Result<(), CloudError> {
-        let lower = base::path(&self.base, &record.base);
-        if !lower.is_dir() {
+        let lowers = images::lowers(&self.root, &self.base, record);
+        if let Some(gone) = lowers.iter().find(|lower| !lower.is_dir()) {
             return Err(CloudError::Host {
                 host: record.name.clone(),
-                what: format!("its base tree {} is gone: remove the host and launch it anew", lower.display()),
+                what: format!(
+                    "the tree {} that it stands on is gone: remove the host and launch it anew",
+                    gone.display()
+                ),
                 log: None,
             });
         }
         let point = dir.merged();
         fs::create_dir_all(&point)
-            .and_then(|()| mounts::overlay(&lower, &dir.upper(), &dir.work(), &point))
+            .and_then(|()| mounts::overlay(&lowers, &dir.upper(), &dir.work(), &point))
             .map_err(|e| file_error("mounting", &point, e))
     }
 }
@@ -190,4 +202,14 @@ struct Ground {
     machine: Machine,
     around: Surroundings,
     records: Vec<Result<HostRecord, CloudError>>,
+    /// The addresses of the cluster's servers, those of this launch included.
+    servers: Vec<Ipv4Addr>,
+}
+
+fn servers(known: &[HostRecord], launched: &[Result<HostRecord, CloudError>]) -> Vec<Ipv4Addr> {
+    let all = known.iter().chain(launched.iter().flatten()).filter(|record| record.role.is_server());
+    let mut servers: Vec<Ipv4Addr> = all.map(|record| record.address).collect();
+    servers.sort();
+    servers.dedup();
+    servers
 }

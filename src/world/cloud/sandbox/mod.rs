@@ -7,6 +7,7 @@ mod base;
 mod command;
 mod fitness;
 mod host;
+mod images;
 mod launch;
 mod lock;
 mod mirror;
@@ -29,7 +30,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use self::site::Site;
-use super::{Cloud, CloudError, Launch, Removed};
+use super::{Cloud, CloudError, Images, Launch, Removed};
+use crate::model::baked::{Baked, ImageId, Label};
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId};
 use crate::model::name::ClusterName;
@@ -70,6 +72,14 @@ impl Sandbox {
         let site = Arc::clone(&self.0);
         tokio::task::spawn_blocking(move || work(&site)).await.expect("the sandbox's work does not panic")
     }
+}
+
+/// The images in `root`, whatever cluster they are of, the newest first.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn images(root: &Path) -> Result<Vec<Baked>, CloudError> {
+    images::of_root(root)
 }
 
 /// The clusters that have something in `root`, by name.
@@ -129,6 +139,42 @@ impl Cloud for Sandbox {
         }
         let events = events.clone();
         self.blocking(move |site| site.destroy(&events)).await
+    }
+
+    fn images(&self) -> Option<&dyn Images> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Images for Sandbox {
+    async fn seal(&self, host: &HostId, label: &Label, events: &Events) -> Result<ImageId, CloudError> {
+        let (host, label, events) = (host.clone(), label.clone(), events.clone());
+        self.blocking(move |site| site.seal(&host, &label, &events)).await
+    }
+
+    async fn baked(&self) -> Result<Vec<Baked>, CloudError> {
+        let mut all = self.blocking(|site| images::of_root(&site.root)).await?;
+        all.retain(|baked| baked.label.cluster == self.0.cluster);
+        Ok(all)
+    }
+
+    async fn prove(&self, id: &ImageId) -> Result<(), CloudError> {
+        let id = id.clone();
+        self.blocking(move |site| site.prove_image(&id, &Events::silent())).await
+    }
+
+    async fn copy(&self, _: &ImageId, _: &str, _: &Events) -> Result<ImageId, CloudError> {
+        Err(CloudError::Unsupported {
+            provider: "sandbox",
+            what: "copy an image to another region",
+            cure: "leave out `regions` in [image]: the sandbox is this machine, and has no others".to_owned(),
+        })
+    }
+
+    async fn remove(&self, id: &ImageId) -> Result<(), CloudError> {
+        let id = id.clone();
+        self.blocking(move |site| site.remove_image(&id, &Events::silent())).await
     }
 }
 

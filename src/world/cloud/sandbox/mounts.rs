@@ -21,6 +21,12 @@ impl Mount {
     pub fn upper(&self) -> Option<&str> {
         (self.kind == "overlay").then(|| self.options.split(',').find_map(|o| o.strip_prefix("upperdir=")))?
     }
+
+    /// An overlay's lower folders.
+    pub fn lowers(&self) -> impl Iterator<Item = &str> {
+        let options = self.options.split(',').filter(|_| self.kind == "overlay");
+        options.filter_map(|o| o.strip_prefix("lowerdir=")).flat_map(|lowers| lowers.split(':'))
+    }
 }
 
 /// All well-formed lines; others are skipped.
@@ -82,9 +88,11 @@ pub fn unmount_below(dir: &Path) -> Result<usize, CloudError> {
     Ok(count)
 }
 
-/// Lays `upper` over `lower`, seen at `point`. The paths have been checked to hold no `,` and `:`.
-pub fn overlay(lower: &Path, upper: &Path, work: &Path, point: &Path) -> io::Result<()> {
-    let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+/// Lays `upper` over `lowers`, of which the first is the uppermost, seen at `point`. The paths have been checked to
+/// hold no `,` and `:`.
+pub fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path, point: &Path) -> io::Result<()> {
+    let lowers: Vec<String> = lowers.iter().map(|lower| lower.display().to_string()).collect();
+    let options = format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), upper.display(), work.display());
     let options = CString::new(options).map_err(io::Error::other)?;
     rustix::mount::mount("overlay", point, "overlay", MountFlags::empty(), options.as_c_str())?;
     Ok(())
@@ -121,6 +129,10 @@ mod tests {
         assert_eq!(mounts.len(), 5);
         assert_eq!(mounts[1].upper(), Some("/srv/u"));
         assert_eq!(mounts[0].upper(), None);
+        assert_eq!(mounts[1].lowers().collect::<Vec<_>>(), ["/b"]);
+        assert_eq!(mounts[0].lowers().count(), 0);
+        let two = parse("1 2 3 4 / x - overlay overlay rw,lowerdir=/a:/b,upperdir=/u");
+        assert_eq!(two[0].lowers().collect::<Vec<_>>(), ["/a", "/b"]);
         assert_eq!(mounts[3].point, Path::new("/srv/with blank"));
     }
 

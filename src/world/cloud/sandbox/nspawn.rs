@@ -268,6 +268,7 @@ mod tests {
             address: "10.1.2.3".parse().unwrap(),
             network: Network { bridge: BridgeName::from_hash(1), subnet },
             base: "bookworm-1".to_owned(),
+            image: None,
             host_key: None,
             process: None,
         }

@@ -11,7 +11,8 @@ use super::host::HostDir;
 use super::lock::Lock;
 use super::process::Mark;
 use super::state::{self, ClusterRecord, Found, HostRecord, Network};
-use super::{base, file_error, fitness, nspawn};
+use super::{base, file_error, fitness, images, nspawn};
+use crate::model::ec2::tag;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
 use crate::model::name::{ClusterName, HostName};
@@ -82,6 +83,7 @@ impl Site {
         let lock = Self::machine_lock()?;
         fitness::check(&self.root, base::is_built(&self.base))?;
         drop(lock);
+        images::clear_half_made(&self.root, events)?;
         base::ensure(&self.base, events)
     }
 
@@ -112,7 +114,8 @@ impl Site {
     /// The record of a host if it is whole and of this name.
     pub fn host_record(&self, name: &HostName) -> Result<Option<HostRecord>, CloudError> {
         let record = state::read::<HostRecord>(&self.host_dir(name).record())?.record();
-        Ok(record.filter(|r| r.name == *name && r.network.contains_host(r.address) && is_folder_name(&r.base)))
+        let stands = |r: &HostRecord| is_folder_name(&r.base) && r.image.as_ref().is_none_or(images::is_id);
+        Ok(record.filter(|r| r.name == *name && r.network.contains_host(r.address) && stands(r)))
     }
 
     pub fn host_records(&self) -> Result<Vec<HostRecord>, CloudError> {
@@ -151,6 +154,10 @@ impl Site {
         // One leader, however many servers.
         if record.role == Role::Server && record.name.as_str().ends_with("-1") {
             tags.insert("consul-leader".to_owned(), "True".to_owned());
+        }
+        if let Some(image) = &record.image {
+            tags.insert(tag::ORIGIN.to_owned(), tag::IMAGED.to_owned());
+            tags.insert(tag::IMAGE.to_owned(), image.to_string());
         }
         Host {
             id: self.id(record),
@@ -219,7 +226,7 @@ impl Site {
 }
 
 /// A record's base is a folder beside others, never a way out of them.
-fn is_folder_name(name: &str) -> bool {
+pub fn is_folder_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !name.is_empty() && name.len() < 64 && name.bytes().all(plain)
 }

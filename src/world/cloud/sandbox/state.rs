@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file_error;
 use super::process::Mark;
+use crate::model::baked::ImageId;
 use crate::model::host::Role;
 use crate::model::name::{ClusterName, HostName};
 use crate::world::cloud::CloudError;
@@ -92,6 +93,9 @@ pub struct HostRecord {
     pub network: Network,
     /// The base tree it was made from; a later recipe does not fit its data.
     pub base: String,
+    /// The image between that tree and its own files; records of older versions say nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageId>,
     /// Its public SSH host key; `None` until all of its files are made.
     pub host_key: Option<String>,
     /// The last process that was started for it.
@@ -166,6 +170,17 @@ mod tests {
         write(&path, &record()).unwrap();
         assert_eq!(read(&path).unwrap(), Found::Record(record()));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_hosts_record_without_an_image_is_read_and_written_as_ever() {
+        let text = r#"{"name":"c-node-1","role":"node","generation":"0a","address":"10.3.4.2",
+            "network":{"bridge":"ccs000000ab","subnet":"10.3.4.0/24"},"base":"bookworm-1","host_key":null,"process":null}"#;
+        let old: HostRecord = serde_json::from_str(text).unwrap();
+        assert_eq!(old.image, None);
+        assert!(!serde_json::to_string(&old).unwrap().contains("image"));
+        let new = HostRecord { image: Some(ImageId("web/node".to_owned())), ..old };
+        assert_eq!(serde_json::from_str::<HostRecord>(&serde_json::to_string(&new).unwrap()).unwrap(), new);
     }
 
     #[test]
