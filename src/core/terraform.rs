@@ -11,7 +11,7 @@ use tera::Context;
 use super::ec2::{policy, ports};
 use super::render::{RenderError, Renderer, hcl_string};
 use crate::model::ec2::{Ec2Spec, Ingress, InstanceProfile, Peer, Reach};
-use crate::model::spec::{FleetSpec, Spec};
+use crate::model::spec::{FleetSpec, Secrets, Spec};
 
 /// The one file of the module.
 pub const FILE: &str = "main.tf";
@@ -63,7 +63,8 @@ fn identity(context: &mut Context, spec: &Spec, ec2: &Ec2Spec) {
     let made = ec2.profile_of_instances == InstanceProfile::Made;
     context.insert("make_identity", &made);
     context.insert("identity", &region.map(|region| policy::identity_name(&spec.cluster, region)));
-    context.insert("policy", &expression(&policy::instance_policy(region.unwrap_or(REGION))));
+    let secrets = (spec.image.secrets == Secrets::Ssm).then_some(&spec.cluster);
+    context.insert("policy", &expression(&policy::instance_policy(region.unwrap_or(REGION), secrets)));
     context.insert("trust", &expression(&policy::trust_policy()));
     let profile = match &ec2.profile_of_instances {
         InstanceProfile::Made => Some("aws_iam_instance_profile.node.name".to_owned()),

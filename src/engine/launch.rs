@@ -60,8 +60,10 @@ pub async fn launch_for_build(
     events: &Events,
 ) -> (Vec<Host>, Vec<HostOutcome>) {
     let reason = || "images are built on it, or prove themselves".to_owned();
-    let wanted: Vec<ToLaunch> =
-        launches.iter().map(|one| ToLaunch { name: one.name.clone(), role: one.role, reason: reason() }).collect();
+    let wanted: Vec<ToLaunch> = launches
+        .iter()
+        .map(|one| ToLaunch { name: one.name.clone(), role: one.role, image: one.image.clone(), reason: reason() })
+        .collect();
     events.phase(Phase::Launch);
     let begun = cloud.launch(launches, events).await;
     arrive(cloud, &wanted, begun, limits, events).await

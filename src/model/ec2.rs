@@ -138,8 +138,6 @@ pub mod tag {
     /// Which make of the launch template a fleet's instance is of.
     pub const TEMPLATE: &str = "clusterctl:template";
     pub const NAME: &str = "Name";
-    /// The image of `ami build` that the host was launched from.
-    pub const IMAGE: &str = "clusterctl:image";
     /// Who can log in, as far as the image's name tells.
     pub const USER: &str = "clusterctl:user";
 

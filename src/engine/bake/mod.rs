@@ -105,7 +105,7 @@ impl Broken {
                 Self::failed(Failure { message, ..failure.clone() })
             }
             HostResult::Interrupted { step } => Self::Interrupted(step.clone()),
-            HostResult::Changed { .. } | HostResult::Unchanged => return None,
+            HostResult::Changed { .. } | HostResult::Booted { .. } | HostResult::Unchanged => return None,
         })
     }
 }

@@ -139,7 +139,7 @@ impl Document for ProvisionReport {
         match &self.outcome.result {
             HostResult::Failed(failure) => failed(self.outcome.host.as_str(), failure),
             HostResult::Interrupted { step } => format!("{}\n", paint(WARN, &format!("interrupted: {}", plain(step)))),
-            HostResult::Unchanged => self.line("everything is in place already"),
+            HostResult::Unchanged | HostResult::Booted { .. } => self.line("everything is in place already"),
             HostResult::Changed { changes } => self.line(&format!("{} made", count(*changes, "change"))),
         }
     }
