@@ -22,11 +22,9 @@ export PATH LC_ALL PYTHONIOENCODING AWS_PAGER AWS_CLI_AUTO_PROMPT
 say() { printf 'boot: %s\n' "$1" >&2; }
 
 {% include "image/metadata.sh" %}
-# label TEXT LENGTH: a-z, 0-9 and inner hyphens.
-label() {
-    case $1 in '' | *[!a-z0-9-]* | -* | *-) return 1 ;; esac
-    [ ${#1} -le "$2" ]
-}
+# a-z, 0-9 and inner hyphens; 40 signs at most for a cluster, 63 for a host.
+cluster_form='[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?'
+name_form='[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?'
 
 # An IPv4 address of one host.
 ipv4() (
@@ -64,8 +62,8 @@ take() {
         seen="$seen$key "
         reason="$1 tells $(shown "$value") as $key, which is none"
         case $key in
-            cluster) label "$value" 40 || return 1; cluster=${cluster:-$value} ;;
-            name) label "$value" 63 || return 1; name=${name:-$value} ;;
+            cluster) like "$value" "$cluster_form" || return 1; cluster=${cluster:-$value} ;;
+            name) like "$value" "$name_form" || return 1; name=${name:-$value} ;;
             address) ipv4 "$value" || return 1; address=${address:-$value} ;;
             servers) addresses "$value" || return 1; servers=${servers:-$value} ;;
         esac

@@ -161,7 +161,7 @@ pub fn answer(mut command: Command) -> Answer {
     to_answer(command.output().unwrap())
 }
 
-fn to_answer(output: std::process::Output) -> Answer {
+pub fn to_answer(output: std::process::Output) -> Answer {
     Answer {
         status: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),

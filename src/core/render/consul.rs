@@ -38,11 +38,15 @@ impl Making<'_> {
         // Where the host is told when it boots, that script calls this one.
         let join_script = if at_boot { String::new() } else { find_leader };
         let boot_script = self.boot_script(&joining)?;
-        let of_unit =
-            vec![("notify", json!(notify)), ("join_script", json!(join_script)), ("boot_script", json!(boot_script))];
-
         // A node of an image that is shut down is gone for good, and the cluster is to know that at once.
         let leaves = at_boot && !self.subject.role.is_server();
+        let of_unit = vec![
+            ("notify", json!(notify)),
+            ("join_script", json!(join_script)),
+            ("boot_script", json!(boot_script)),
+            ("leaves", json!(leaves)),
+        ];
+
         let values = vec![("retry_join", json!(joining.retry_join)), ("leaves", json!(leaves))];
         let agent = self.text("consul/agent.json", values)?;
         self.wanted.files.push(config("/etc/consul.d/consul.json", agent, "consul", &unit, Reaction::Restart));

@@ -113,29 +113,29 @@ fn a_boot_is_not_held_up() {
     let mut spec = told("1.22.7");
     spec.prometheus.discovery = crate::model::spec::Discovery::ConsulTemplate;
     let wanted = of_image(&spec, Role::Server, Init::Systemd);
+    let units: BTreeMap<String, _> = texts(&wanted)
+        .iter()
+        .filter_map(|(at, text)| Some((at.strip_suffix(".service")?.rsplit('/').next()?.to_owned(), unit(text))))
+        .collect();
+    let values = |name: &str, of: &str| {
+        let values = units[name].iter().filter(|(_, key, _)| key == of).flat_map(|(_, _, value)| value.split(' '));
+        values.map(|value| value.trim_end_matches(".service").to_owned()).collect::<Vec<_>>()
+    };
     let mut late = BTreeSet::from(["clusterctl-boot".to_owned()]);
     // Whoever comes after such a unit waits as long.
-    for _ in 0..3 {
-        for (at, text) in texts(&wanted).iter().filter(|(at, _)| at.ends_with(".service")) {
-            let name = at.rsplit('/').next().unwrap().trim_end_matches(".service");
-            let read = unit(text);
-            let values = |of: &str| {
-                let values = read.iter().filter(|(_, key, _)| key == of).flat_map(|(_, _, value)| value.split(' '));
-                values.map(str::to_owned).collect::<Vec<_>>()
-            };
-            let behind = values("After").iter().any(|after| late.contains(after.trim_end_matches(".service")));
-            if behind {
-                late.insert(name.to_owned());
-            }
-            if late.contains(name) {
-                assert_eq!(values("DefaultDependencies"), ["no"], "{name}");
-                assert!(
-                    values("Before") == ["shutdown.target"] && values("Conflicts") == ["shutdown.target"],
-                    "{name}"
-                );
-            } else {
-                assert!(values("DefaultDependencies").is_empty(), "{name}");
-            }
+    for _ in 0..units.len() {
+        let behind = units.keys().filter(|name| values(name, "After").iter().any(|after| late.contains(after)));
+        late.extend(behind.cloned().collect::<Vec<_>>());
+    }
+    for name in units.keys() {
+        if late.contains(name) {
+            assert_eq!(values(name, "DefaultDependencies"), ["no"], "{name}");
+            assert_eq!(
+                (values(name, "Before"), values(name, "Conflicts")),
+                (vec!["shutdown.target".to_owned()], vec!["shutdown.target".to_owned()])
+            );
+        } else {
+            assert!(values(name, "DefaultDependencies").is_empty(), "{name}");
         }
     }
     let late: Vec<&str> = late.iter().map(String::as_str).collect();
