@@ -151,7 +151,7 @@ impl Steps<'_> {
 
     fn user_data(&self, id: &str) -> String {
         let hosts = self.lab.ask("GET", "hosts", &Json::Null);
-        let host = hosts.as_array().unwrap().iter().find(|host| host["id"] == id).unwrap().clone();
+        let host = hosts.as_array().unwrap().iter().find(|host| host["instance"] == id).unwrap().clone();
         let seed = Path::new(host["folder"].as_str().unwrap()).join("upper/var/lib/cloud/seed/nocloud/user-data");
         std::fs::read_to_string(seed).unwrap()
     }

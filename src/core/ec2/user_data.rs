@@ -24,13 +24,13 @@ pub fn of(cluster: &ClusterName, name: Option<&HostName>, lifetime: Option<Durat
     Some(text)
 }
 
-/// Shell that ends the machine after so long. In the background: `bootcmd` runs before systemd-logind, which keeps the
-/// appointment, can be asked, and without systemd `shutdown` itself waits. What neither keeps, the last line does.
+/// Shell that ends the machine after so long. In the background: `bootcmd` runs before D-Bus leads to systemd-logind,
+/// which keeps the appointment, and without systemd `shutdown` itself waits. What neither keeps, the last line does.
 fn shut_down(lifetime: Duration) -> String {
     let minutes = lifetime.as_secs().div_ceil(60).max(1);
     format!(
         "( trap '' HUP; n=0\n\
-         while [ -d /run/systemd/system ] && [ $n -lt 120 ] && ! systemctl -q is-active systemd-logind; do\n\
+         while [ -d /run/systemd/system ] && [ $n -lt 120 ] && ! systemctl -q is-active basic.target; do\n\
          sleep 1; n=$((n + 1))\n\
          done\n\
          shutdown -P +{minutes}\n\
