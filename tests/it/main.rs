@@ -6,6 +6,7 @@ mod consul_template;
 mod e2e;
 mod ec2;
 mod find_leader;
+mod fleet;
 mod floors;
 mod lab;
 mod lab_join;

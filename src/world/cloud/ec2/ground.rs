@@ -11,7 +11,7 @@ use super::keypair::KeyPair;
 use super::leader::{self, LeaderTag};
 use super::network::{Groups, Subnet};
 use crate::core::ec2::ports;
-use crate::model::ec2::{Ingress, InstanceProfile, Peer};
+use crate::model::ec2::{Ingress, InstanceProfile, Peer, tag};
 use crate::model::event::{Doing, Events};
 use crate::model::host::Role;
 use crate::model::plan::{Reason, ResourceStep};
@@ -167,7 +167,8 @@ impl Ec2 {
     pub(super) async fn survey_ground(&self) -> Result<Vec<ResourceStep>, CloudError> {
         let ground = self.ground().await?;
         let wanted = usize::from(self.spec.servers) + usize::from(self.spec.nodes);
-        if ground.instances.iter().filter(|instance| instance.is_ours()).count() < wanted {
+        let launched = |i: &&Instance| i.tags.get(tag::ORIGIN).is_some_and(|origin| origin == tag::LAUNCHED);
+        if ground.instances.iter().filter(launched).count() < wanted {
             self.check_launch().await?;
         }
         let steps = self.steps(&ground)?;
