@@ -8,7 +8,9 @@ import time
 
 from moto.autoscaling.models import FakeAutoScalingGroup, InstanceState, autoscaling_backends
 from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
 from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.utils import parse_user_data
 
 from lab import credentials, place
 
@@ -36,6 +38,7 @@ def install(self):
         return result
 
     InstanceResponse.run_instances = answer
+    LaunchTemplateVersion.user_data = property(user_data)
     FakeAutoScalingGroup.replace_autoscaling_group_instances = launch
     FakeAutoScalingGroup.active_instances = active
     # Shown as pending while its host boots; moto counts by what was set.
@@ -51,6 +54,12 @@ def from_template(response):
     for key, value in response.ec2_backend._get_template_from_args(asked).data.items():
         if key not in MOTOS and not response.params.get(key):
             response.params[key] = value
+
+
+def user_data(version):
+    """moto reads it as base64 only where a template is made, and then refuses to launch from later versions."""
+    value = version.data.get("UserData")
+    return parse_user_data(value) if isinstance(value, (str, bytes)) else value
 
 
 def associate(ec2, instance, profile):
@@ -114,8 +123,13 @@ def by_template(group):
         "tags": tags,
     }
     if data.get("BlockDeviceMappings"):
-        found["block_device_mappings"] = data["BlockDeviceMappings"]
+        found["block_device_mappings"] = [sized(disk) for disk in data["BlockDeviceMappings"]]
     return found
+
+
+def sized(disk):
+    """A disk whose size is not said is as large as its image's."""
+    return {**disk, "Ebs": {"VolumeSize": 8, **(disk.get("Ebs") or {})}}
 
 
 def by_configuration(config):

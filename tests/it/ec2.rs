@@ -212,19 +212,19 @@ fn down_killed_at_every_call() {
     assert!(n > 8, "a `down` makes more than {n} calls");
 }
 
-fn start(lab: &Lab, spec: &std::path::Path, args: &[&str]) -> Child {
+pub fn start(lab: &Lab, spec: &std::path::Path, args: &[&str]) -> Child {
     let mut command = lab.command(&with_spec(spec, args));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// By its id, and not a moment for it to clean up.
-fn kill(mut child: Child) {
+pub fn kill(mut child: Child) {
     let _ = child.kill();
     child.wait().unwrap();
 }
 
 /// Until a call is held (true) or the command has ended (false).
-fn hangs(lab: &Lab, child: &mut Child) -> bool {
+pub fn hangs(lab: &Lab, child: &mut Child) -> bool {
     until(lab, child, &|_| false)
 }
 

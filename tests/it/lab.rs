@@ -129,9 +129,12 @@ impl Lab {
             ("DescribeInstances", instances.as_slice(), "instanceId"),
             ("DescribeSecurityGroups", tag.as_slice(), "groupName"),
             ("DescribeKeyPairs", tag.as_slice(), "keyName"),
+            ("DescribeLaunchTemplates", tag.as_slice(), "launchTemplateName"),
         ] {
             found.extend(fields(&self.aws("ec2", action, parameters), field));
         }
+        let groups = fields(&self.aws("autoscaling", "DescribeAutoScalingGroups", &[]), "AutoScalingGroupName");
+        found.extend(groups.into_iter().filter(|group| *group == format!("clusterctl-{cluster}")));
         let name = format!("clusterctl-{cluster}-");
         for (action, field) in [("ListRoles", "RoleName"), ("ListInstanceProfiles", "InstanceProfileName")] {
             found.extend(fields(&self.aws("iam", action, &[]), field).into_iter().filter(|n| n.starts_with(&name)));
@@ -154,7 +157,11 @@ impl Lab {
 
 /// One action of EC2's query protocol; the answer is XML.
 pub fn query(endpoint: &str, service: &str, action: &str, parameters: &[(&str, &str)]) -> String {
-    let version = if service == "iam" { "2010-05-08" } else { "2016-11-15" };
+    let version = match service {
+        "iam" => "2010-05-08",
+        "autoscaling" => "2011-01-01",
+        _ => "2016-11-15",
+    };
     let mut curl = Command::new("curl");
     curl.args(["-sS", "--fail-with-body", "--noproxy", "*", "--max-time", "30"]);
     let credential = format!(

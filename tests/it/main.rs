@@ -10,6 +10,7 @@ mod e2e;
 mod ec2;
 mod ec2_images;
 mod find_leader;
+mod fleet;
 mod floors;
 mod lab;
 mod lab_join;

@@ -185,7 +185,7 @@ fn the_starter_is_a_spec_and_so_are_its_examples() {
     let text = starter(&name);
     assert_eq!(parse(&text, "cluster.toml").unwrap(), Spec::sandbox(name));
     // Comments that are TOML lines, without the prose around them.
-    let tables = ["[[", "[ec2", "[alertmanager]"];
+    let tables = ["[[", "[ec2", "[fleet]", "[alertmanager]"];
     let is_toml =
         |line: &str| tables.iter().any(|table| line.starts_with(table)) || line.split(' ').nth(1) == Some("=");
     let uncomment = |line: &str| match line.strip_prefix("# ") {
@@ -210,7 +210,9 @@ fn the_starter_is_a_spec_and_so_are_its_examples() {
     assert_eq!(spec.versions, Preset::Current.versions());
     let ProviderSpec::Inventory { hosts } = of("inventory", &lines[hosts..ssh]).provider else { panic!() };
     assert!(hosts.len() == 2 && hosts[0].role == Role::Server);
-    let ProviderSpec::Ec2(ec2) = of("ec2", &lines[ec2..at("[[host]]")]).provider else { panic!() };
+    let spec = of("ec2", &lines[ec2..at("[[host]]")]);
+    assert_eq!(spec.fleet.map(|fleet| (fleet.size, fleet.instance_types.len(), fleet.spot_percent)), Some((10, 2, 80)));
+    let ProviderSpec::Ec2(ec2) = spec.provider else { panic!() };
     assert_eq!((ec2.tags.len(), ec2.root_volume.size, ec2.subnets.len()), (1, Some(20), 1));
 }
 
@@ -221,7 +223,8 @@ fn every_key_is_in_the_reference() {
                 host_keys consul prometheus node_exporter scrape_interval retention external_labels tags roles \
                 hosts check metrics mirror folder region profile instance_type server_instance_type ami \
                 ami_name ami_owner vpc subnets security_groups ssh_from reach key_pair instance_profile spot \
-                size kind encrypted bastion join discovery webhooks preset consul_template alertmanager unhealthy";
+                size kind encrypted bastion join discovery webhooks preset consul_template alertmanager unhealthy \
+                min max image instance_types on_demand spot_percent min_healthy";
     for key in keys.split(' ') {
         assert!(reference.contains(&format!("`{key}`")), "{key}");
     }
