@@ -99,9 +99,14 @@ pub async fn remove_build(session: &Session, removed: &mut Removed) -> Result<()
         removed.kept.push(format!("{}: {} builds images there since {}", spec.cluster, other.machine, other.since));
         return Ok(());
     }
-    let more = build.destroy(false, &session.events).await?;
-    removed.hosts.extend(more.hosts);
-    removed.others.extend(more.others);
-    removed.kept.extend(more.kept);
+    match build.destroy(false, &session.events).await {
+        Ok(more) => {
+            removed.hosts.extend(more.hosts);
+            removed.others.extend(more.others);
+            removed.kept.extend(more.kept);
+        }
+        // The cluster itself is gone by now, and whoever may not touch its builds has made none.
+        Err(error) => removed.kept.push(format!("{}, in which its images are built: {error}", spec.cluster)),
+    }
     session.forget_hosts_of(&spec.cluster)
 }
