@@ -41,7 +41,7 @@ pub struct Session {
     pub limits: Limits,
     pub cancel: CancellationToken,
     pub renderer: Renderer,
-    pub cloud: Box<dyn Cloud>,
+    pub cloud: Arc<dyn Cloud>,
     pub connector: Box<dyn Connector>,
     pub cache: Cache,
     pub sources: Sources,
@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// Another cluster at the same provider; what it does ends with `cancel`.
-    pub fn another(&self, spec: &Spec, cancel: &CancellationToken) -> Result<Box<dyn Cloud>> {
+    pub fn another(&self, spec: &Spec, cancel: &CancellationToken) -> Result<Arc<dyn Cloud>> {
         cloud(spec, &self.paths, &self.reporter, cancel)
     }
 
@@ -196,11 +196,11 @@ impl Session {
     }
 }
 
-fn cloud(spec: &Spec, paths: &Paths, reporter: &Reporter, cancel: &CancellationToken) -> Result<Box<dyn Cloud>> {
+fn cloud(spec: &Spec, paths: &Paths, reporter: &Reporter, cancel: &CancellationToken) -> Result<Arc<dyn Cloud>> {
     Ok(match &spec.provider {
-        ProviderSpec::Sandbox { .. } => Box::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
-        ProviderSpec::Inventory { hosts } => Box::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
-        ProviderSpec::Ec2(ec2) => Box::new(Ec2::new(spec, ec2, paths.home.clone(), reporter.events(), cancel.clone())),
+        ProviderSpec::Sandbox { .. } => Arc::new(Sandbox::open(spec.cluster.clone(), paths.sandbox.clone())?),
+        ProviderSpec::Inventory { hosts } => Arc::new(Inventory::new(&spec.cluster, hosts, &spec.ssh)),
+        ProviderSpec::Ec2(ec2) => Arc::new(Ec2::new(spec, ec2, paths.home.clone(), reporter.events(), cancel.clone())),
     })
 }
 

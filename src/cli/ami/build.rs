@@ -8,11 +8,12 @@ use crate::cli::context::Session;
 use crate::cli::{Global, Usage, exit};
 use crate::core::bake::{self, BakeError, Before, Builder};
 use crate::core::{image, plan as planning, specfile};
+use crate::engine::Limits;
 use crate::engine::bake::{Order, Site, Stock, build};
 use crate::engine::plan::whole;
 use crate::model::host::Role;
 use crate::model::plan::{Plan, Reason, ResourceStep};
-use crate::model::spec::{ProviderSpec, Spec};
+use crate::model::spec::{ProviderSpec, Span, Spec};
 use crate::world::cloud::Cloud;
 use crate::world::commit;
 
@@ -35,6 +36,9 @@ pub struct BuildArgs {
     /// Leave an image that could not be proved, to be looked at; nothing uses it
     #[arg(long)]
     keep_unproven: bool,
+    /// How long the hosts that boot from the images may take until they are alive and scraped
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = Span::positive)]
+    prove_timeout: Span,
     /// End a build of this cluster's images that another machine seems to be at
     #[arg(long)]
     take_over: bool,
@@ -82,7 +86,9 @@ pub async fn run(global: Global, args: BuildArgs) -> Result<u8> {
         keep_unproven: args.keep_unproven,
         leftovers: before != Before::Nothing,
     };
-    bake_and_tell(&session, temporary.as_ref(), &order).await
+    // A disk that was made of an image just now is slow at first, and its host boots before it can join.
+    let limits = Limits { verify: args.prove_timeout.as_duration(), ..session.limits };
+    bake_and_tell(&session, temporary.as_ref(), &order, &limits).await
 }
 
 /// Nobody's hosts are taken away but a build's, and none of a build that runs.
@@ -106,7 +112,7 @@ fn mark(session: &Session, order: &Order) -> Result<()> {
 }
 
 /// From here on something may be there that has to go.
-async fn bake_and_tell(session: &Session, temporary: &dyn Cloud, order: &Order) -> Result<u8> {
+async fn bake_and_tell(session: &Session, temporary: &dyn Cloud, order: &Order, limits: &Limits) -> Result<u8> {
     mark(session, order)?;
     session.global.stop.cleans_up();
     // The first Ctrl-C ends the build, not the cleaning up; the second one ends all.
@@ -119,7 +125,7 @@ async fn bake_and_tell(session: &Session, temporary: &dyn Cloud, order: &Order) 
         connector: &connector,
         supply: &Stock { cache: &session.cache, sources: &session.sources, cancel: &session.cancel },
         renderer: &session.renderer,
-        limits: &session.limits,
+        limits,
         events: &session.events,
         cancel: &session.cancel,
     };
