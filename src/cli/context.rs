@@ -202,7 +202,8 @@ impl Session {
 
     pub fn forget_hosts_of(&self, cluster: &ClusterName) -> Result<()> {
         let folder = self.paths.cluster(cluster);
-        for path in ["users", "users.lock", "known_hosts", "known_hosts.lock"].map(|name| folder.join(name)) {
+        for path in ["users", "users.lock", "known_hosts", "known_hosts.lock", "builder"].map(|name| folder.join(name))
+        {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("removing {}", path.display()));

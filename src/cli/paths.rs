@@ -59,6 +59,11 @@ impl Paths {
         self.state.join(cluster.as_str())
     }
 
+    /// Stands while a cluster's hosts are those of a build.
+    pub fn builder(&self, build: &ClusterName) -> PathBuf {
+        self.cluster(build).join("builder")
+    }
+
     pub fn known_hosts(&self, cluster: &ClusterName) -> PathBuf {
         self.cluster(cluster).join("known_hosts")
     }

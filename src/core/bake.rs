@@ -53,6 +53,11 @@ pub enum BakeError {
     )]
     Taken { name: String, role: Role },
     #[error(
+        "{cluster} is a cluster of its own (host {host}), and images are built in one of that name, which goes afterwards: \
+         take it down first, or rename one of the two"
+    )]
+    Foreign { cluster: ClusterName, host: HostName },
+    #[error(
         "{who} builds images of {cluster} since {since}: wait for its end, or let --take-over end it (its hosts end by \
          themselves an hour after their launch)"
     )]
@@ -104,12 +109,18 @@ pub enum Before {
     Leftovers,
     /// Another machine does, as far as anybody can tell.
     Busy(Builder),
+    /// No build made this host: somebody's cluster happens to have that name.
+    Foreign(HostName),
 }
 
 /// Whoever asks holds the cluster's lock on its machine: hosts of its own are nobody's. Those of another machine are
-/// somebody's until they are too old to be.
-pub fn before(hosts: &[Host], me: &Builder) -> Before {
+/// somebody's until they are too old to be. `marked`: a note on this machine says that a build made them, for providers
+/// without tags of the user's own.
+pub fn before(hosts: &[Host], me: &Builder, marked: bool) -> Before {
     let there: Vec<&Host> = hosts.iter().filter(|host| host.state.exists()).collect();
+    if let Some(host) = there.iter().find(|host| !marked && !host.tags.contains_key(BUILDER)) {
+        return Before::Foreign(host.name.clone());
+    }
     let lifetime = SignedDuration::try_from(LIFETIME).unwrap_or(SignedDuration::MAX);
     let busy =
         |builder: &Builder| builder.machine != me.machine && me.since.duration_since(builder.since).abs() < lifetime;

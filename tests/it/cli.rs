@@ -93,6 +93,33 @@ fn hosts_of_ones_own_are_not_changed_unasked() {
 }
 
 #[test]
+fn hosts_of_ones_own_have_no_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[cluster]\nname = \"shop\"\nprovider = \"inventory\"\n[[host]]\nname = \"a\"\nrole = \"server\"\naddress = \"127.0.0.1\"\n";
+    std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
+    let refused = clusterctl(dir.path(), &["ami", "build"]);
+    assert!(refused.starts_with("exit 1") && refused.contains("ami provision --local"), "{refused}");
+    for verb in ["list", "prune"] {
+        assert!(clusterctl(dir.path(), &["ami", verb]).contains("hosts of your own have no images"), "{verb}");
+    }
+    let unsaid = clusterctl(dir.path(), &["ami", "provision", "--role", "node"]);
+    assert!(unsaid.starts_with("exit 64") && unsaid.contains("--local"), "{unsaid}");
+    assert!(!dir.path().join("state/shop").exists(), "a refused build left a folder");
+}
+
+#[test]
+fn images_need_names_that_leave_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "a".repeat(35);
+    let text = format!(
+        "[cluster]\nname = \"{name}\"\nprovider = \"ec2\"\n[ec2]\nregion = \"eu-west-1\"\nssh_from = [\"192.0.2.1\"]\n"
+    );
+    std::fs::write(dir.path().join("cluster.toml"), text).unwrap();
+    let refused = clusterctl(dir.path(), &["ami", "build"]);
+    assert!(refused.contains("34 letters at most"), "{refused}");
+}
+
+#[test]
 fn a_log_file_ends_with_the_error() {
     let dir = tempfile::tempdir().unwrap();
     clusterctl(dir.path(), &["plan", "-f", "nowhere.toml", "--log-file", "log"]);

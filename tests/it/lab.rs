@@ -75,11 +75,6 @@ impl Lab {
         command
     }
 
-    /// The account's: endpoint, key, region.
-    pub fn environment(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.environment.iter().map(|(key, value)| (key, value))
-    }
-
     /// `clusterctl VERB … -f SPEC --yes`.
     pub fn run(&self, spec: &Path, args: &[&str]) -> Answer {
         answer(self.command(&with_spec(spec, args)))

@@ -1,18 +1,19 @@
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::{images, me, role, temporary};
+use super::{before, images, me, role, temporary};
 use crate::cli::connector::connector;
 use crate::cli::context::Session;
 use crate::cli::{Global, Usage, exit};
 use crate::core::bake::{self, BakeError, Before, Builder};
 use crate::core::{image, plan as planning, specfile};
+use crate::engine::Limits;
 use crate::engine::bake::{Order, Site, Stock, build};
 use crate::engine::plan::whole;
 use crate::model::host::Role;
 use crate::model::plan::{Plan, Reason, ResourceStep};
-use crate::model::spec::{ProviderSpec, Spec};
+use crate::model::spec::{ProviderSpec, Span, Spec};
 use crate::world::cloud::Cloud;
 use crate::world::commit;
 
@@ -35,6 +36,9 @@ pub struct BuildArgs {
     /// Leave an image that could not be proved, to be looked at; nothing uses it
     #[arg(long)]
     keep_unproven: bool,
+    /// How long the hosts that boot from the images may take until they are alive and scraped
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = Span::positive)]
+    prove_timeout: Span,
     /// End a build of this cluster's images that another machine seems to be at
     #[arg(long)]
     take_over: bool,
@@ -49,11 +53,11 @@ fn region(text: &str) -> Result<String, String> {
 
 pub async fn run(global: Global, args: BuildArgs) -> Result<u8> {
     let session = Session::open(global, "ami build")?;
-    let provided = images(&session)?;
     let roles = bake::roles(&args.roles, &session.spec.provider)?;
-    let copy_to = copies(&session.spec, &args.copy_to)?;
     let me = me(&session);
     let build_spec = temporary(&session, &roles, &me)?;
+    let copy_to = copies(&session.spec, &args.copy_to)?;
+    let provided = images(&session)?;
     let names = names(&session.spec, &roles, args.name.as_deref(), &me)?;
     let _lock = session.lock("ami build").await?;
     let baked = provided.baked().await?;
@@ -63,11 +67,8 @@ pub async fn run(global: Global, args: BuildArgs) -> Result<u8> {
         }
     }
     let temporary = session.another(&build_spec, &session.cancel)?;
-    let before = bake::before(&temporary.list().await?, &me);
-    if let (Before::Busy(other), false) = (&before, args.take_over) {
-        let who = format!("{} (process {})", other.machine, other.pid);
-        return Err(BakeError::Busy { cluster: session.spec.cluster.clone(), who, since: other.since }.into());
-    }
+    let before = before(&session, temporary.as_ref(), &build_spec, &me).await?;
+    refuse(&session, &build_spec, &before, args.take_over)?;
     for service in image::left_out(&session.spec, &roles) {
         session.events.warn(None, format!("the service {service} is on hosts of certain names only: no image has it"));
     }
@@ -85,11 +86,34 @@ pub async fn run(global: Global, args: BuildArgs) -> Result<u8> {
         keep_unproven: args.keep_unproven,
         leftovers: before != Before::Nothing,
     };
-    bake_and_tell(&session, temporary.as_ref(), &order).await
+    // A disk that was made of an image just now is slow at first, and its host boots before it can join.
+    let limits = Limits { verify: args.prove_timeout.as_duration(), ..session.limits };
+    bake_and_tell(&session, temporary.as_ref(), &order, &limits).await
+}
+
+/// Nobody's hosts are taken away but a build's, and none of a build that runs.
+fn refuse(session: &Session, build: &Spec, before: &Before, take_over: bool) -> std::result::Result<(), BakeError> {
+    match before {
+        Before::Busy(other) if !take_over => {
+            let who = format!("{} (process {})", other.machine, other.pid);
+            Err(BakeError::Busy { cluster: session.spec.cluster.clone(), who, since: other.since })
+        }
+        Before::Foreign(host) => Err(BakeError::Foreign { cluster: build.cluster.clone(), host: host.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// So that the next build knows what this one leaves, should it be killed.
+fn mark(session: &Session, order: &Order) -> Result<()> {
+    let mark = session.paths.builder(&order.build.cluster);
+    let folder = session.paths.cluster(&order.build.cluster);
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    std::fs::write(&mark, format!("{}\n", std::process::id())).with_context(|| format!("writing {}", mark.display()))
 }
 
 /// From here on something may be there that has to go.
-async fn bake_and_tell(session: &Session, temporary: &dyn Cloud, order: &Order) -> Result<u8> {
+async fn bake_and_tell(session: &Session, temporary: &dyn Cloud, order: &Order, limits: &Limits) -> Result<u8> {
+    mark(session, order)?;
     session.global.stop.cleans_up();
     // The first Ctrl-C ends the build, not the cleaning up; the second one ends all.
     let cleaner = session.another(&order.build, &CancellationToken::new())?;
@@ -101,15 +125,17 @@ async fn bake_and_tell(session: &Session, temporary: &dyn Cloud, order: &Order) 
         connector: &connector,
         supply: &Stock { cache: &session.cache, sources: &session.sources, cancel: &session.cancel },
         renderer: &session.renderer,
-        limits: &session.limits,
+        limits,
         events: &session.events,
         cancel: &session.cancel,
     };
     let report = build(&site, order).await;
     drop(connector);
-    session.forget_hosts_of(&order.build.cluster)?;
-    // Nothing else was in it.
-    let _ = std::fs::remove_dir(session.paths.cluster(&order.build.cluster));
+    if report.left.is_empty() {
+        session.forget_hosts_of(&order.build.cluster)?;
+        // Nothing else was in it.
+        let _ = std::fs::remove_dir(session.paths.cluster(&order.build.cluster));
+    }
     session.show(&report, true)?;
     Ok(match () {
         () if report.is_good() => exit::OK,
@@ -162,7 +188,7 @@ fn plan(build: &Spec, names: &[(Role, String)], before: &Before, mut resources: 
     let cluster = &build.cluster;
     let step = |what: String, reason: &str| ResourceStep { what, reason: Reason(reason.to_owned()) };
     match before {
-        Before::Nothing => {}
+        Before::Nothing | Before::Foreign(_) => {}
         Before::Leftovers => resources.insert(0, step(format!("remove all of {cluster}"), "an earlier build left it")),
         Before::Busy(other) => {
             let why = format!("--take-over: {} builds there since {}", other.machine, other.since);

@@ -13,7 +13,7 @@ use super::context::Session;
 use crate::core::bake::{self, Before, Builder};
 use crate::model::host::Role;
 use crate::model::spec::{ProviderSpec, Spec};
-use crate::world::cloud::{CloudError, Images, Removed};
+use crate::world::cloud::{Cloud, CloudError, Images, Removed};
 
 /// Images whose hosts join by themselves: build and prove them, list them, remove old ones
 #[derive(Debug, Subcommand)]
@@ -80,6 +80,12 @@ fn temporary(session: &Session, roles: &[Role], builder: &Builder) -> Result<Spe
     Ok(bake::build_spec(&session.spec, &build, builder, roles))
 }
 
+/// What is in the temporary cluster now.
+async fn before(session: &Session, build: &dyn Cloud, spec: &Spec, me: &Builder) -> Result<Before> {
+    let marked = session.paths.builder(&spec.cluster).exists();
+    Ok(bake::before(&build.list().await?, me, marked))
+}
+
 /// What a build of the cluster's images left goes with the cluster; one that another machine is at stays its own.
 ///
 /// # Errors
@@ -95,13 +101,22 @@ pub async fn remove_build(session: &Session, removed: &mut Removed) -> Result<()
         _ => {}
     }
     let build = session.another(&spec, &session.cancel)?;
-    if let Before::Busy(other) = bake::before(&build.list().await?, &me) {
-        removed.kept.push(format!("{}: {} builds images there since {}", spec.cluster, other.machine, other.since));
-        return Ok(());
+    match before(session, build.as_ref(), &spec, &me).await? {
+        Before::Busy(other) => {
+            removed.kept.push(format!("{}: {} builds images there since {}", spec.cluster, other.machine, other.since));
+            return Ok(());
+        }
+        Before::Foreign(_) => return Ok(()),
+        Before::Nothing | Before::Leftovers => {}
     }
-    let more = build.destroy(false, &session.events).await?;
-    removed.hosts.extend(more.hosts);
-    removed.others.extend(more.others);
-    removed.kept.extend(more.kept);
+    match build.destroy(false, &session.events).await {
+        Ok(more) => {
+            removed.hosts.extend(more.hosts);
+            removed.others.extend(more.others);
+            removed.kept.extend(more.kept);
+        }
+        // The cluster itself is gone by now, and whoever may not touch its builds has made none.
+        Err(error) => removed.kept.push(format!("{}, in which its images are built: {error}", spec.cluster)),
+    }
     session.forget_hosts_of(&spec.cluster)
 }

@@ -47,16 +47,27 @@ pub async fn run(global: Global, args: PruneArgs) -> Result<u8> {
             return Ok(exit::FAILED);
         }
     }
-    let mut removed = Vec::new();
+    let (mut removed, mut failed) = (Vec::new(), false);
     for (line, image) in going {
         if session.cancel.is_cancelled() {
             break;
         }
-        provided.remove(&image.id).await?;
-        removed.push(line);
+        match provided.remove(&image.id).await {
+            Ok(()) => removed.push(line),
+            // One's trouble is not the others'.
+            Err(error) => {
+                session.ui.error(&error, error.cure());
+                failed = true;
+                kept.push(format!("{}: it could not be removed: {error}", image.id));
+            }
+        }
     }
     session.show(&Listing { document: "removed", lines: &removed, kept: &kept }, true)?;
-    Ok(if session.cancel.is_cancelled() { exit::INTERRUPTED } else { exit::OK })
+    Ok(match () {
+        () if session.cancel.is_cancelled() => exit::INTERRUPTED,
+        () if failed => exit::FAILED,
+        () => exit::OK,
+    })
 }
 
 fn line(image: &Baked, why: &str) -> String {

@@ -105,16 +105,23 @@ fn a_running_build_is_told_from_a_dead_one() {
         host("shop-build-node-builder", state, &tags)
     };
     let running = HostState::Running;
-    assert_eq!(before(&[], &me), Before::Nothing);
-    assert_eq!(before(&[of("there", 9_000, HostState::Terminated)], &me), Before::Nothing);
+    assert_eq!(before(&[], &me, false), Before::Nothing);
+    assert_eq!(before(&[of("there", 9_000, HostState::Terminated)], &me, false), Before::Nothing);
     // Whoever holds the lock is this process.
-    assert_eq!(before(&[of("here", 9_000, running)], &me), Before::Leftovers);
-    assert_eq!(before(&[of("there", 6_400, running)], &me), Before::Leftovers);
-    let Before::Busy(builder) = before(&[of("here", 1, running), of("there", 6_401, running)], &me) else { panic!() };
+    assert_eq!(before(&[of("here", 9_000, running)], &me, false), Before::Leftovers);
+    assert_eq!(before(&[of("there", 6_400, running)], &me, false), Before::Leftovers);
+    let Before::Busy(builder) = before(&[of("here", 1, running), of("there", 6_401, running)], &me, false) else {
+        panic!()
+    };
     assert_eq!((builder.machine.as_str(), builder.pid, builder.since), ("there", 9, at(6_401)));
     // Clocks differ.
-    assert!(matches!(before(&[of("there", 10_100, running)], &me), Before::Busy(_)));
-    assert_eq!(before(&[host("shop-build-x", running, &[])], &me), Before::Leftovers);
+    assert!(matches!(before(&[of("there", 10_100, running)], &me, false), Before::Busy(_)));
+    let stranger = host("shop-build-x", running, &[]);
+    let strangers = [of("here", 9_000, running), stranger.clone()];
+    assert_eq!(before(&strangers, &me, false), Before::Foreign(stranger.name.clone()));
+    assert_eq!(before(&strangers, &me, true), Before::Leftovers);
+    let gone = host("shop-build-x", HostState::Terminated, &[]);
+    assert_eq!(before(&[gone], &me, false), Before::Nothing);
 }
 
 #[test]
