@@ -8,10 +8,11 @@ use clusterctl::model::baked::{ImageId, Label};
 use clusterctl::model::event::Events;
 use clusterctl::model::host::{Host, HostState, Role};
 use clusterctl::model::name::{ClusterName, HostName};
-use clusterctl::world::cloud::sandbox::{Sandbox, images};
+use clusterctl::world::cloud::sandbox::{Sandbox, clusters, images};
 use clusterctl::world::cloud::{Cloud, CloudError, Images, Launch};
 
 use crate::sandbox::{Root, bridge, kill, nspawn, ssh, states, traces, up, wanted};
+use crate::support::{answer, binary};
 
 fn label(name: &str, cluster: &str, role: Role) -> Label {
     Label {
@@ -153,4 +154,21 @@ async fn what_has_no_image_is_not_launched_from_one() {
     }
     assert!(sandbox.list().await.unwrap().is_empty());
     sandbox.destroy(false, &Events::silent()).await.unwrap();
+}
+
+#[test]
+fn up_says_which_images_there_are() {
+    let root = Root::new();
+    let state = tempfile::tempdir().unwrap();
+    let up = |args: &[&str]| {
+        let mut command = binary();
+        command.env("CLUSTERCTL_SANDBOX_DIR", root.path()).env("CLUSTERCTL_STATE_DIR", state.path());
+        command.current_dir(state.path()).args(["up", "--sandbox", "--cluster", "imageless-up"]).args(args);
+        answer(command)
+    };
+    let none = up(&["--image", "web"]).expect(1);
+    assert!(none.stderr.contains("there is no image \"web\" for a server: there is none"), "{none}");
+    assert!(none.stderr.contains("hint: `clusterctl ami build --sandbox`"), "{none}");
+    up(&["--image", "../web"]).expect(64);
+    assert_eq!(clusters(root.path()).unwrap(), [], "nothing was launched");
 }

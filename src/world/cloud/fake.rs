@@ -8,6 +8,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use super::{Cloud, CloudError, Launch, Removed};
+use crate::model::ec2::tag;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, SshTarget};
 use crate::model::name::HostName;
@@ -81,7 +82,7 @@ impl Inner {
         }
         self.launched = self.launched.checked_add(1).ok_or_else(|| failed("the fake has only 255 addresses"))?;
         let address = Ipv4Addr::new(192, 0, 2, self.launched);
-        let host = Host {
+        let mut host = Host {
             id: HostId(format!("fake-{}", self.launched)),
             name: wanted.name.clone(),
             role: wanted.role,
@@ -91,6 +92,10 @@ impl Inner {
             host_keys: vec![format!("ssh-ed25519 FAKE{}", self.launched)],
             tags: BTreeMap::from([("clusterctl:role".to_owned(), wanted.role.to_string())]),
         };
+        if let Some(image) = &wanted.image {
+            host.tags.insert(tag::ORIGIN.to_owned(), tag::IMAGED.to_owned());
+            host.tags.insert(tag::IMAGE.to_owned(), image.to_string());
+        }
         self.hosts.insert(wanted.name.clone(), host.clone());
         Ok(host)
     }
