@@ -171,4 +171,12 @@ fn up_says_which_images_there_are() {
     assert!(none.stderr.contains("hint: `clusterctl ami build --sandbox`"), "{none}");
     up(&["--image", "../web"]).expect(64);
     assert_eq!(clusters(root.path()).unwrap(), [], "nothing was launched");
+
+    let spec = state.path().join("mine.toml");
+    let text = "[cluster]\nname = \"mine\"\nprovider = \"inventory\"\n[[host]]\nname = \"a\"\nrole = \"server\"\naddress = \"192.0.2.1\"\n";
+    fs::write(&spec, text).unwrap();
+    let mut elsewhere = binary();
+    elsewhere.env("CLUSTERCTL_STATE_DIR", state.path()).args(["up", "--image", "web", "-f"]).arg(&spec);
+    let elsewhere = answer(elsewhere).expect(64);
+    assert!(elsewhere.stderr.contains("--image is for hosts of the sandbox"), "{elsewhere}");
 }

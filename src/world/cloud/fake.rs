@@ -8,7 +8,6 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use super::{Cloud, CloudError, Launch, Removed};
-use crate::model::ec2::tag;
 use crate::model::event::Events;
 use crate::model::host::{Host, HostId, HostState, SshTarget};
 use crate::model::name::HostName;
@@ -93,8 +92,8 @@ impl Inner {
             tags: BTreeMap::from([("clusterctl:role".to_owned(), wanted.role.to_string())]),
         };
         if let Some(image) = &wanted.image {
-            host.tags.insert(tag::ORIGIN.to_owned(), tag::IMAGED.to_owned());
-            host.tags.insert(tag::IMAGE.to_owned(), image.to_string());
+            host.tags.insert(crate::model::ec2::tag::ORIGIN.to_owned(), crate::model::ec2::tag::IMAGED.to_owned());
+            host.tags.insert(crate::model::ec2::tag::IMAGE.to_owned(), image.to_string());
         }
         self.hosts.insert(wanted.name.clone(), host.clone());
         Ok(host)
