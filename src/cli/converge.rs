@@ -176,8 +176,10 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
         return Ok(exit::FAILED);
     }
 
-    session.events.phase(Phase::Apply);
     let jobs: Vec<_> = planned.iter().map(Planned::job).collect();
+    if !jobs.is_empty() {
+        session.events.phase(Phase::Apply);
+    }
     let run_id = format!("{}-{}", jiff::Timestamp::now().as_millisecond(), std::process::id());
     let mut outcomes = apply::apply(&jobs, &run_id, &session.limits, &session.events).await;
     outcomes.extend(members(session, &baked, &booted, &failed));

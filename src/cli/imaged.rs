@@ -11,6 +11,16 @@ use crate::model::name::HostName;
 use crate::model::spec::ProviderSpec;
 use crate::world::cloud::sandbox;
 
+/// # Errors
+/// [`Usage`] where hosts do not come from images that have names.
+pub fn check(session: &Session, named: Option<&HostName>) -> Result<()> {
+    let sandbox = matches!(session.spec.provider, ProviderSpec::Sandbox { .. });
+    let why = "--image is for hosts of the sandbox; on EC2 an Auto Scaling group launches nodes from an image, by [fleet] in \
+               the spec";
+    anyhow::ensure!(named.is_none() || sandbox, Usage(why.to_owned()));
+    Ok(())
+}
+
 /// The launches with the image that is named, else with the one that all the cluster's hosts come from, if there is one.
 pub fn assign(
     session: &Session,
@@ -18,13 +28,7 @@ pub fn assign(
     existing: &[Host],
     missing: Vec<ToLaunch>,
 ) -> Result<Vec<ToLaunch>> {
-    let ProviderSpec::Sandbox { servers, nodes } = session.spec.provider else {
-        anyhow::ensure!(
-            named.is_none(),
-            Usage("--image is for hosts of the sandbox; on EC2 an Auto Scaling group launches nodes from an image, by [fleet] in the spec".to_owned())
-        );
-        return Ok(missing);
-    };
+    let ProviderSpec::Sandbox { servers, nodes } = session.spec.provider else { return Ok(missing) };
     let is_new = |launch: &ToLaunch| !existing.iter().any(|host| host.state.exists() && host.name == launch.name);
     let new: Vec<Role> = missing.iter().filter(|launch| is_new(launch)).map(|launch| launch.role).collect();
     let counted =

@@ -34,6 +34,7 @@ pub struct UpArgs {
 pub async fn run(global: Global, args: UpArgs) -> Result<u8> {
     let begun = Instant::now();
     let session = Session::open(global, "up")?;
+    imaged::check(&session, args.image.as_ref())?;
     let _lock = session.lock("up").await?;
     let (existing, resources) = tokio::join!(session.cloud.list(), session.cloud.survey());
     let existing = existing?;

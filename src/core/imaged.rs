@@ -76,11 +76,9 @@ pub fn choose(wish: Wish<'_>, existing: &[Host], known: &[Baked]) -> Result<Imag
             return unusable(what, "make it again with `clusterctl ami build --sandbox`, which tries it");
         }
         if role.is_server() && baked.label.servers != servers {
-            let what = format!(
-                "the image {name} is for a cluster of {} server(s), and the spec has {servers}",
-                baked.label.servers
-            );
-            return unusable(what, format!("set `servers = {}`, or make an image of this spec", baked.label.servers));
+            let label = baked.label.servers;
+            let what = format!("the image {name} is for a cluster of {}, and the spec has {servers}", count(label));
+            return unusable(what, format!("set `servers = {label}`, or make an image of this spec"));
         }
         by_role.insert(*role, baked.id.clone());
     }
@@ -90,6 +88,10 @@ pub fn choose(wish: Wish<'_>, existing: &[Host], known: &[Baked]) -> Result<Imag
         return unusable(what, "leave out --image, or take the cluster away first with `clusterctl down`");
     }
     Ok(Images { name: name.to_owned(), by_role })
+}
+
+fn count(servers: u16) -> String {
+    if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") }
 }
 
 fn missing(name: &str, role: Role, known: &[Baked]) -> Result<Images, Unusable> {
@@ -200,7 +202,7 @@ mod tests {
         assert!(said(wish("web"), &[], &untried).contains("never seen to work"));
         let known = [server, baked("web", Role::Node, true)];
         let three = Wish { servers: 3, ..wish("web") };
-        assert!(said(three, &[], &known).contains("1 server(s), and the spec has 3"));
+        assert!(said(three, &[], &known).contains("a cluster of 1 server, and the spec has 3"));
         let plain = [host("c-node-1", Role::Node, None)];
         assert!(said(wish("web"), &plain, &known).contains("c-node-1 does not come from"));
         let other = [host("c-node-1", Role::Node, Some("api"))];

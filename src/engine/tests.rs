@@ -16,6 +16,7 @@ use super::{Limits, apply, exec, launch, services, status, verify};
 use crate::core::render::{Renderer, tests::artifacts};
 use crate::core::select::ToLaunch;
 use crate::model::artifact::Arch;
+use crate::model::baked::ImageId;
 use crate::model::event::{Event, EventKind, EventSink, Events};
 use crate::model::facts::FactsQuery;
 use crate::model::host::{Host, HostId, HostState, Role, SshTarget};
@@ -266,6 +267,19 @@ async fn launches_that_fail_hold_up_nobody() {
     let failed: BTreeSet<(&str, &str)> =
         failed.iter().map(|outcome| (outcome.host.as_str(), failure(&outcome.result).0)).collect();
     assert_eq!(failed, BTreeSet::from([("b", "launch"), ("c", "boot")]));
+}
+
+#[tokio::test]
+async fn a_host_is_launched_from_the_image_that_is_chosen_for_it() {
+    let launch = |n: &str, image: Option<&str>| ToLaunch {
+        name: name(n),
+        role: Role::Node,
+        reason: "new".to_owned(),
+        image: image.map(|id| ImageId(id.to_owned())),
+    };
+    let wanted = [launch("a", Some("web/node")), launch("b", None)];
+    let (up, _) = launch::launch(&FakeCloud::new(), &wanted, &limits(), &Events::silent()).await;
+    assert_eq!(up.iter().map(Host::is_baked).collect::<Vec<_>>(), [true, false]);
 }
 
 #[tokio::test]

@@ -11,7 +11,12 @@ const NAME: &str = "/clusterctl/lease/lease";
 
 fn parameters(lab: &Lab) -> Vec<String> {
     let mut aws = std::process::Command::new(crate::lab::programs().join("aws"));
-    aws.envs(lab.environment().iter().map(|(key, value)| (key, value))).args(["ssm", "describe-parameters", "--output", "json"]);
+    aws.envs(lab.environment().iter().map(|(key, value)| (key, value))).args([
+        "ssm",
+        "describe-parameters",
+        "--output",
+        "json",
+    ]);
     let all = answer(aws).expect(0).json();
     let all = all["Parameters"].as_array().unwrap();
     all.iter().map(|parameter| parameter["Name"].as_str().unwrap().to_owned()).filter(|name| name == NAME).collect()

@@ -24,6 +24,7 @@ mod remote;
 mod remote_way;
 mod render;
 mod sandbox;
+mod sandbox_image;
 mod sshd;
 mod support;
 mod terraform;

@@ -17,20 +17,20 @@ use clusterctl::world::cloud::{Cloud, CloudError, Launch};
 const BASE: &str = "/var/tmp/clusterctl-test-base";
 
 /// A folder for one test's clusters; whatever the test left is removed with it.
-struct Root {
+pub struct Root {
     dir: tempfile::TempDir,
 }
 
 impl Root {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::Builder::new().prefix("clusterctl-sandbox-").tempdir_in("/var/tmp").unwrap() }
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    fn sandbox(&self, cluster: &str) -> Sandbox {
+    pub fn sandbox(&self, cluster: &str) -> Sandbox {
         let cluster = ClusterName::new(cluster).unwrap();
         Sandbox::open_with_base(cluster, self.path().to_owned(), PathBuf::from(BASE))
             .expect("these tests need root on Linux")
@@ -53,13 +53,13 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn wanted(cluster: &str, count: usize) -> Vec<Launch> {
+pub fn wanted(cluster: &str, count: usize) -> Vec<Launch> {
     let name = |n: usize| if n == 0 { format!("{cluster}-server-1") } else { format!("{cluster}-node-{n}") };
     let role = |n: usize| if n == 0 { Role::Server } else { Role::Node };
     (0..count).map(|n| Launch::plain(HostName::new(name(n)).unwrap(), role(n))).collect()
 }
 
-async fn up(sandbox: &Sandbox, wanted: &[Launch]) -> Vec<Host> {
+pub async fn up(sandbox: &Sandbox, wanted: &[Launch]) -> Vec<Host> {
     let launched = sandbox.launch(wanted, &Events::silent()).await;
     let mut hosts = Vec::new();
     for host in launched {
@@ -69,11 +69,11 @@ async fn up(sandbox: &Sandbox, wanted: &[Launch]) -> Vec<Host> {
     hosts
 }
 
-fn ssh(host: &Host, command: &str) -> String {
+pub fn ssh(host: &Host, command: &str) -> String {
     try_ssh(host, command).unwrap_or_else(|e| panic!("{command}: {e}"))
 }
 
-fn try_ssh(host: &Host, command: &str) -> Result<String, String> {
+pub fn try_ssh(host: &Host, command: &str) -> Result<String, String> {
     let known = tempfile::NamedTempFile::new().unwrap();
     let keys: Vec<_> = host.host_keys.iter().map(|key| format!("{} {key}", host.ssh.host)).collect();
     fs::write(known.path(), keys.join("\n") + "\n").unwrap();
@@ -101,7 +101,7 @@ fn output(program: &str, args: &[&str]) -> String {
 }
 
 /// Everything on this machine that names the folder or the bridge.
-fn traces(root: &Path, bridge: &str) -> Vec<String> {
+pub fn traces(root: &Path, bridge: &str) -> Vec<String> {
     let root = root.to_str().unwrap();
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -121,14 +121,14 @@ fn traces(root: &Path, bridge: &str) -> Vec<String> {
 }
 
 /// The bridge that leads to the host.
-fn bridge(host: &Host) -> String {
+pub fn bridge(host: &Host) -> String {
     let route = output("ip", &["-o", "route", "get", &host.ssh.host]);
     let words: Vec<&str> = route.split_ascii_whitespace().collect();
     let dev = words.iter().position(|w| *w == "dev").unwrap_or_else(|| panic!("no route to the host: {route}"));
     words[dev + 1].to_owned()
 }
 
-fn nspawn(host: &Host) -> i32 {
+pub fn nspawn(host: &Host) -> i32 {
     let wanted = format!("/{}/merged", host.name);
     let mut found = None;
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -144,7 +144,7 @@ fn nspawn(host: &Host) -> i32 {
     found.expect("the host's nspawn runs")
 }
 
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
     let deadline = Instant::now() + Duration::from_secs(10);
     let lives = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z "));
@@ -154,7 +154,7 @@ fn kill(pid: i32) {
     }
 }
 
-async fn states(sandbox: &Sandbox) -> Vec<HostState> {
+pub async fn states(sandbox: &Sandbox) -> Vec<HostState> {
     sandbox.list().await.unwrap().iter().map(|h| h.state).collect()
 }
 

@@ -190,3 +190,39 @@ async fn an_old_prometheus_is_asked_in_its_own_words() {
         assert_eq!(verified(old).await.unwrap().targets_up, 2, "{known}");
     }
 }
+
+/// Nobody logs in to a fleet's hosts: the provider, Consul and Prometheus say how they are.
+#[tokio::test]
+async fn a_thousand_hosts_from_an_image_are_judged_without_a_login() {
+    let nodes: Vec<String> = (0..1000).map(|n| format!("n{n}")).collect();
+    let member =
+        |node: &str| format!(r#",{{"Name":"{node}","Addr":"10.0.0.2","Status":{}}}"#, if node == "n7" { 4 } else { 1 });
+    let members: String = nodes.iter().filter(|node| *node != "n8").map(|node| member(node)).collect();
+    let members = format!(r#"[{{"Name":"s","Addr":"10.0.0.1","Status":1}}{members}]"#).leak();
+    let up: Vec<(&str, &str, &str)> = nodes
+        .iter()
+        .filter(|node| *node != "n9")
+        .map(|node| ("node", node.as_str(), "up"))
+        .chain([("node", "s", "up")])
+        .collect();
+    let connector = FakeConnector::new([(name("s"), server("x", members, targets(&up)))], CancellationToken::new());
+    let origin = |at: usize| if at == 6 { HostState::Stopped } else { HostState::Running };
+    let baked = |(at, node): (usize, &String)| Host { state: origin(at), ..host(node, Role::Node, 2) };
+    let hosts: Vec<Host> =
+        [host("s", Role::Server, 1)].into_iter().chain(nodes.iter().enumerate().map(baked)).collect();
+    let (observed, _) = look(hosts[..1].to_vec(), &connector).await;
+    let answers = status::ask_servers(&observed).await;
+    let report = status::report(&ClusterName::new("shop").unwrap(), "ec2", &hosts, &observed, &[], answers, Vec::new());
+    let wrong: Vec<(&str, &str)> =
+        report.hosts.iter().filter_map(|host| Some((host.host.as_str(), host.problem.as_deref()?))).collect();
+    assert_eq!(
+        wrong,
+        [
+            ("n6", "it is stopped"),
+            ("n7", "Consul says failed"),
+            ("n8", "Consul does not know it"),
+            ("n9", "Prometheus does not scrape it")
+        ]
+    );
+    assert_eq!(report.hosts[1].address, hosts[1].private_address);
+}

@@ -125,6 +125,9 @@ fn diff_text(file: &ManagedFile, diff: &str) -> String {
 /// `3 hosts: 1 to launch, 12 to change, 2 restarts`; a check changes nothing and is not counted.
 fn summary(plan: &Plan) -> String {
     let hosts = count(plan.hosts.len(), "host");
+    if plan.hosts.is_empty() && plan.is_empty() {
+        return paint(GOOD, "nothing to do");
+    }
     if plan.is_empty() {
         let are = if plan.hosts.len() == 1 { "is" } else { "are" };
         return paint(GOOD, &format!("nothing to do: {hosts} {are} as wanted"));
@@ -207,6 +210,9 @@ mod tests {
         nothing to do: 1 host is as wanted
         ");
         assert_eq!(text(&plan, &view()), "nothing to do: 1 host is as wanted\n");
+        plan.hosts.clear();
+        plan.notes = vec!["2 hosts come from an image and are left alone".into()];
+        assert_eq!(text(&plan, &view()), "note: 2 hosts come from an image and are left alone\n\nnothing to do\n");
     }
 
     #[test]

@@ -97,7 +97,15 @@ mod tests {
         let down = report.targets.remove(1);
         report.targets = vec![report.targets[0].clone(); 2000];
         report.targets[1500] = down.clone();
-        insta::assert_snapshot!(text(&report, &view()));
+        insta::assert_snapshot!(text(&report, &view()), @r"
+        cluster dev: 1999 of 2000 targets up
+
+           JOB   INSTANCE    HEALTH  LAST SCRAPE     URL
+        ✗  node  dev-node-2  down    3 min 00 s ago  http://10.77.0.2:9100/metrics
+        not shown: 1999 targets that are well (--all shows every target)
+
+        ✗ node dev-node-2: connection refused\n\u{1b}]0;owned\u{7}
+        ");
         report.targets = vec![down; 2000];
         let shown = text(&report, &view());
         assert!(shown.contains("not shown: 1900 more that are not well (--all shows every target)"), "{shown}");
