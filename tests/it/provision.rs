@@ -68,8 +68,8 @@ fn libraries(folder: &Path) {
     std::fs::create_dir_all(&to).unwrap();
     let output = Command::new("ldd").arg(binary().get_program()).output().unwrap();
     for line in String::from_utf8(output.stdout).unwrap().lines() {
-        let paths = line.split_whitespace().filter(|word| word.starts_with('/'));
-        if let Some(path) = paths.last() {
+        let mut paths = line.split_whitespace().filter(|word| word.starts_with('/'));
+        if let Some(path) = paths.next_back() {
             std::fs::copy(path, to.join(Path::new(path).file_name().unwrap())).unwrap();
         }
     }

@@ -38,7 +38,7 @@ async fn a_command_has_its_input_its_output_and_its_status() {
     let output = local().0.run(run, Arc::clone(&seen) as _).await.unwrap();
     assert_eq!((output.status, output.stderr.as_slice()), (7, &b"no\n"[..]));
     assert_eq!(output.stdout.len(), 7 + 200_000 + 5);
-    let lines = seen.lines.lock().unwrap();
+    let lines = seen.lines.lock().unwrap().clone();
     assert_eq!((lines.len(), lines[0].as_str(), lines[2].as_str()), (3, "one", "last"));
     assert_eq!(*seen.sent.lock().unwrap().last().unwrap(), (200_012, 200_012));
 
