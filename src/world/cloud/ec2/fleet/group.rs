@@ -207,19 +207,25 @@ impl Ec2 {
             Err(error) => return Err(error),
         };
         let Some(group) = found else { return Ok(None) };
+        if !group.going {
+            self.delete_scaling_group(&group.name).await?;
+        }
+        self.await_group_gone().await?;
+        Ok(Some(format!("Auto Scaling group {}", group.name)))
+    }
+
+    async fn delete_scaling_group(&self, name: &str) -> Result<(), CloudError> {
         let call = self.clients().await?.autoscaling.delete_auto_scaling_group();
-        let call = call.auto_scaling_group_name(&group.name).force_delete(true);
+        let call = call.auto_scaling_group_name(name).force_delete(true);
         let deadline = Instant::now() + SETTLE;
-        while !group.going {
+        loop {
             match call.clone().send().await {
-                Ok(_) => break,
-                Err(error) if is_absent(&error) => break,
+                Ok(_) => return Ok(()),
+                Err(error) if is_absent(&error) => return Ok(()),
                 Err(error) if is_busy(code(&error)) && Instant::now() < deadline => self.pause(PAUSE).await?,
                 Err(error) => return Err(refused("autoscaling:DeleteAutoScalingGroup", error)),
             }
         }
-        self.await_group_gone().await?;
-        Ok(Some(format!("Auto Scaling group {}", group.name)))
     }
 
     pub(super) async fn await_group_gone(&self) -> Result<(), CloudError> {
