@@ -55,9 +55,16 @@ pub struct Held {
     // Given back first.
     _lease: Option<lease::Held>,
     local: ClusterLock,
+    alone: bool,
 }
 
 impl Held {
+    /// Does nobody else change the cluster, wherever they are? Where the provider has a lease and it could not be taken,
+    /// that is not known.
+    pub const fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// For a cluster that is gone: leaves no file of the lock here.
     pub fn remove(self) {
         self.local.remove();
@@ -104,12 +111,17 @@ impl Session {
 
     /// The lock that a changing verb holds: here, and where other machines see it.
     pub async fn lock(&self, verb: &str) -> Result<Held> {
-        let cluster = &self.spec.cluster;
+        self.lock_of(&self.spec.cluster, &self.cloud, verb).await
+    }
+
+    /// The same for another cluster at the same provider.
+    pub async fn lock_of(&self, cluster: &ClusterName, cloud: &Arc<dyn Cloud>, verb: &str) -> Result<Held> {
         let wait = Wait { most: self.global.lock_timeout, cancel: &self.cancel, events: &self.events };
         let local = local_lock::take(&self.paths.lock(cluster), cluster, verb, wait).await?;
-        let (cloud, paths, farewells) = (&self.cloud, &self.paths, &self.global.farewells);
+        let (paths, farewells) = (&self.paths, &self.global.farewells);
         let lease = lease::take(Taking { cloud, cluster, paths, command: verb, wait, farewells }).await?;
-        Ok(Held { _lease: lease, local })
+        let alone = lease.is_some() || cloud.leases().is_none();
+        Ok(Held { _lease: lease, local, alone })
     }
 
     /// Another cluster at the same provider; what it does ends with `cancel`.

@@ -299,13 +299,13 @@ pub enum Sweep {
 /// An image that is not trusted may still become so for that long.
 const YOUNG: SignedDuration = SignedDuration::from_hours(1);
 
-/// Which images go: of each role all but the `keep` newest trusted ones, and what is older than the newest of these and
-/// was never proved. None that is in use.
+/// Which images go: of each role all but the `keep` newest trusted ones, and what was never proved. None that is in use.
+/// `now`: somebody may be building images; none is given where nobody can be.
 pub fn sweep(
     images: &[Baked],
     keep: usize,
     used: &BTreeMap<ImageId, Vec<String>>,
-    now: Timestamp,
+    now: Option<Timestamp>,
 ) -> Vec<(Baked, Sweep)> {
     let mut images: Vec<Baked> = images.to_vec();
     images.sort_by(|a, b| (a.label.role, b.label.created, &b.id).cmp(&(b.label.role, a.label.created, &a.id)));
@@ -340,10 +340,11 @@ pub fn sweep(
     swept
 }
 
-fn unproved(image: &Baked, newest: Option<&Timestamp>, now: Timestamp) -> Sweep {
+fn unproved(image: &Baked, newest: Option<&Timestamp>, now: Option<Timestamp>) -> Sweep {
     if image.state == BakedState::Failed {
         return Sweep::Remove("the provider could not make it".to_owned());
     }
+    let Some(now) = now else { return Sweep::Remove("it was never proved".to_owned()) };
     if now.duration_since(image.label.created) < YOUNG {
         return Sweep::Keep("it is young: somebody may be proving it".to_owned());
     }

@@ -126,7 +126,7 @@ pub mod tag {
     /// `launched` by clusterctl, `joined` to the cluster and never to be terminated with it, one of the `fleet` that
     /// an Auto Scaling group keeps, or launched from an `image` of ours.
     pub const ORIGIN: &str = "clusterctl:origin";
-    /// The image that a host of the sandbox was launched from; an instance tells that by itself.
+    /// The image that a baked host was launched from. No tag in an account: an instance tells that by itself.
     pub const IMAGE: &str = "clusterctl:image";
     /// Which launch of this host it is, from 1.
     pub const GENERATION: &str = "clusterctl:generation";

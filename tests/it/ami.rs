@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 use crate::lab::{Lab, fields, with_spec};
-use crate::support::{Answer, answer, eventually};
+use crate::support::{answer, to_answer, within};
 
 const SERVER: &str = "shop-server-1";
+
+/// Nodes give a dead server up after some ten seconds, take one of its name at another address half a minute later, and
+/// tell it of their services within two minutes.
+const LONG: Duration = Duration::from_secs(240);
 
 fn spec(lab: &Lab, cluster: &str) -> PathBuf {
     let more = "[prometheus]\nscrape_interval = \"1s\"\n[fleet]\nmax = 20\n";
@@ -126,7 +130,7 @@ fn an_image_and_its_fleet() {
     let mut build = lab.command(&with_spec(&spec, &["ami", "build", "--output", "json"]));
     let build = build.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     lab.run(&spec, &["up", "--output", "json"]).expect(0);
-    let build = Answer::of(build.wait_with_output().unwrap()).expect(0).json();
+    let build = to_answer(build.wait_with_output().unwrap()).expect(0).json();
     let [image] = &images(&lab)[..] else { panic!("one image: {build}") };
     assert_eq!(lab.holds("shop-build"), Vec::<String>::new());
     let list = lab.run(&spec, &["ami", "list", "--output", "json"]).expect(0).json();
@@ -161,7 +165,11 @@ fn an_image_and_its_fleet() {
     assert_eq!(images(&lab), Vec::<String>::new());
     let snapshots = fields(&lab.aws("ec2", "DescribeSnapshots", &[("Owner.1", "self")]), "snapshotId");
     let ours = [("Filter.1.Name", "tag-key"), ("Filter.1.Value.1", "clusterctl:image-of")];
-    assert_eq!(fields(&lab.aws("ec2", "DescribeSnapshots", &ours), "snapshotId"), Vec::<String>::new(), "{snapshots:?}");
+    assert_eq!(
+        fields(&lab.aws("ec2", "DescribeSnapshots", &ours), "snapshotId"),
+        Vec::<String>::new(),
+        "{snapshots:?}"
+    );
 }
 
 /// The power fails: nothing on the host says goodbye. Within a minute it is gone from Consul and Prometheus, and another
@@ -176,7 +184,7 @@ fn a_crash_is_reaped(lab: &Lab, spec: &Path) {
     let process = answer(find).expect(0).stdout.trim().to_owned();
     let begun = Instant::now();
     assert!(Command::new("kill").args(["-9", &process]).status().unwrap().success());
-    eventually("another one has come and the dead one is forgotten", || {
+    within(LONG, "another one has come and the dead one is forgotten", || {
         let now = fleet(lab, "shop");
         if now.len() != 2 || now.contains(&before[0]) {
             return Err(format!("{now:?}"));
@@ -192,7 +200,7 @@ fn a_new_server_finds_the_fleet(lab: &Lab, spec: &Path) {
     let server = lab.instances("shop", "running").into_iter().find(|id| !two.contains(id)).unwrap();
     lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", &server)]);
     lab.run(spec, &["up"]).expect(0);
-    eventually("the new server's Prometheus scrapes the fleet", || just(lab, spec, &two));
+    within(LONG, "the new server's Prometheus scrapes the fleet", || just(lab, spec, &two));
     assert_eq!(fleet(lab, "shop"), two, "nobody was replaced for it");
 }
 
@@ -222,12 +230,12 @@ fn ten_that_boot_before_their_server_join_it() {
     for id in &ten {
         lab.aws("ec2", "TerminateInstances", &[("InstanceId.1", id)]);
     }
-    eventually("ten others run", || {
+    within(LONG, "ten others run", || {
         let now = fleet(&lab, "shop");
         if now.len() == 10 && now.iter().all(|id| !ten.contains(id)) { Ok(()) } else { Err(format!("{now:?}")) }
     });
     lab.run(&spec, &["up"]).expect(0);
-    eventually("all of them have found it", || just(&lab, &spec, &fleet(&lab, "shop")));
+    within(LONG, "all of them have found it", || just(&lab, &spec, &fleet(&lab, "shop")));
     lab.run(&spec, &["down"]).expect(0);
 }
 

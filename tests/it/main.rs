@@ -1,5 +1,6 @@
 //! The one integration-test binary: every module is linked once. See CONTRIBUTING.md, "Tests".
 
+mod ami;
 mod boot;
 mod ci;
 mod ci_images;

@@ -205,8 +205,14 @@ pub fn is_root() -> bool {
 
 /// Asks until it is so, or panics with what was seen last.
 #[track_caller]
-pub fn eventually<T: std::fmt::Debug>(what: &str, mut ask: impl FnMut() -> Result<(), T>) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+pub fn eventually<T: std::fmt::Debug>(what: &str, ask: impl FnMut() -> Result<(), T>) {
+    within(Duration::from_secs(60), what, ask);
+}
+
+/// The same, for what takes its time.
+#[track_caller]
+pub fn within<T: std::fmt::Debug>(limit: Duration, what: &str, mut ask: impl FnMut() -> Result<(), T>) {
+    let deadline = Instant::now() + limit;
     loop {
         match ask() {
             Ok(()) => return,

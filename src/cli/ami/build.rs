@@ -59,15 +59,16 @@ pub async fn run(global: Global, args: BuildArgs) -> Result<u8> {
     let copy_to = copies(&session.spec, &args.copy_to)?;
     let provided = images(&session)?;
     let names = names(&session.spec, &roles, args.name.as_deref(), &me)?;
-    let _lock = session.lock("ami build").await?;
+    // Nothing of the cluster itself is changed: it may be meanwhile.
+    let temporary = session.another(&build_spec, &session.cancel)?;
+    let lock = session.lock_of(&build_spec.cluster, &temporary, "ami build").await?;
     let baked = provided.baked().await?;
     for (role, name) in &names {
         if baked.iter().any(|image| image.label.name == *name && image.label.role == *role) {
             return Err(BakeError::Taken { name: name.clone(), role: *role }.into());
         }
     }
-    let temporary = session.another(&build_spec, &session.cancel)?;
-    let before = before(&session, temporary.as_ref(), &build_spec, &me).await?;
+    let before = before(&session, temporary.as_ref(), &build_spec, &me, lock.is_alone()).await?;
     refuse(&session, &build_spec, &before, args.take_over)?;
     for service in image::left_out(&session.spec, &roles) {
         session.events.warn(None, format!("the service {service} is on hosts of certain names only: no image has it"));

@@ -1,10 +1,9 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::images;
+use super::{images, used};
 use crate::cli::context::Session;
 use crate::cli::{Global, exit};
-use crate::core::bake;
 use crate::model::baking::{ImagesReport, Listed};
 
 /// List the cluster's images: what is in them, whether they are proved, and who uses them
@@ -13,8 +12,8 @@ pub struct ListArgs {}
 
 pub async fn run(global: Global, ListArgs {}: ListArgs) -> Result<u8> {
     let session = Session::open(global, "ami list")?;
-    let (baked, hosts) = tokio::try_join!(images(&session)?.baked(), session.cloud.list())?;
-    let mut used = bake::uses(&hosts, &session.spec);
+    let provided = images(&session)?;
+    let (baked, mut used) = tokio::try_join!(async { Ok(provided.baked().await?) }, used(&session))?;
     let listed = baked.into_iter().map(|baked| Listed { used_by: used.remove(&baked.id).unwrap_or_default(), baked });
     let report = ImagesReport {
         cluster: session.spec.cluster.clone(),

@@ -5,12 +5,15 @@ mod list;
 mod provision;
 mod prune;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use clap::Subcommand;
 
 use super::Global;
 use super::context::Session;
 use crate::core::bake::{self, Before, Builder};
+use crate::model::baked::ImageId;
 use crate::model::host::Role;
 use crate::model::spec::{ProviderSpec, Spec};
 use crate::world::cloud::{Cloud, CloudError, Images, Removed};
@@ -69,6 +72,22 @@ fn images(session: &Session) -> Result<&dyn Images> {
     })
 }
 
+/// Who uses which image: hosts that are there, and what new ones of the fleet are launched from.
+async fn used(session: &Session) -> Result<BTreeMap<ImageId, Vec<String>>> {
+    let template = async {
+        match (session.cloud.fleet(), &session.spec.fleet) {
+            (Some(fleet), Some(_)) => fleet.look().await,
+            _ => Ok(None),
+        }
+    };
+    let (hosts, fleet) = tokio::try_join!(session.cloud.list(), template)?;
+    let mut used = bake::uses(&hosts, &session.spec);
+    if let Some((make, name)) = fleet.and_then(|fleet| Some((fleet.make?, fleet.name))) {
+        used.entry(ImageId(make.image)).or_default().push(format!("the launch template {name}"));
+    }
+    Ok(used)
+}
+
 /// Who builds here.
 fn me(session: &Session) -> Builder {
     Builder::new(&session.paths.machine(), std::process::id(), jiff::Timestamp::now())
@@ -80,13 +99,16 @@ fn temporary(session: &Session, roles: &[Role], builder: &Builder) -> Result<Spe
     Ok(bake::build_spec(&session.spec, &build, builder, roles))
 }
 
-/// What is in the temporary cluster now.
-async fn before(session: &Session, build: &dyn Cloud, spec: &Spec, me: &Builder) -> Result<Before> {
+/// What is in the temporary cluster now. Who is alone with its lock and lease knows that nobody works on it.
+async fn before(session: &Session, build: &dyn Cloud, spec: &Spec, me: &Builder, alone: bool) -> Result<Before> {
     let marked = session.paths.builder(&spec.cluster).exists();
-    Ok(bake::before(&build.list().await?, me, marked))
+    Ok(match bake::before(&build.list().await?, me, marked) {
+        Before::Busy(_) if alone => Before::Leftovers,
+        before => before,
+    })
 }
 
-/// What a build of the cluster's images left goes with the cluster; one that another machine is at stays its own.
+/// What a build of the cluster's images left goes with the cluster; one that is under way stays its own.
 ///
 /// # Errors
 /// Those of the provider.
@@ -101,7 +123,28 @@ pub async fn remove_build(session: &Session, removed: &mut Removed) -> Result<()
         _ => {}
     }
     let build = session.another(&spec, &session.cancel)?;
-    match before(session, build.as_ref(), &spec, &me).await? {
+    let lock = match session.lock_of(&spec.cluster, &build, "down").await {
+        Ok(lock) => lock,
+        Err(error) => {
+            removed.kept.push(format!("{}, in which its images are built: {error}", spec.cluster));
+            return Ok(());
+        }
+    };
+    remove_leftovers(session, build.as_ref(), &spec, &me, lock.is_alone(), removed).await?;
+    lock.remove();
+    Ok(())
+}
+
+/// The same for whoever holds the build's lock.
+async fn remove_leftovers(
+    session: &Session,
+    build: &dyn Cloud,
+    spec: &Spec,
+    me: &Builder,
+    alone: bool,
+    removed: &mut Removed,
+) -> Result<()> {
+    match before(session, build, spec, me, alone).await? {
         Before::Busy(other) => {
             removed.kept.push(format!("{}: {} builds images there since {}", spec.cluster, other.machine, other.since));
             return Ok(());

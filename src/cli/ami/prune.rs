@@ -1,17 +1,18 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::images;
+use super::{images, me, remove_leftovers, temporary, used};
 use crate::cli::context::Session;
 use crate::cli::{Global, exit};
 use crate::core::bake::{self, Sweep};
 use crate::model::baked::Baked;
 use crate::ui::Question;
 use crate::ui::render::Listing;
+use crate::world::cloud::Removed;
 
-/// Remove old images: all but the newest trusted ones of each role, and those that were never proved
+/// Remove old images: all but the newest trusted ones of each role, those that were never proved, and what a build left
 ///
-/// What a host runs from stays, whatever its age.
+/// What a host or the fleet's launch template is launched from stays, whatever its age.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// How many trusted images of each role stay
@@ -25,11 +26,15 @@ pub struct PruneArgs {
 pub async fn run(global: Global, args: PruneArgs) -> Result<u8> {
     let session = Session::open(global, "ami prune")?;
     let provided = images(&session)?;
-    let _lock = session.lock("ami prune").await?;
-    let (baked, hosts) = tokio::try_join!(provided.baked(), session.cloud.list())?;
-    let used = bake::uses(&hosts, &session.spec);
+    let me = me(&session);
+    let build_spec = temporary(&session, &[], &me)?;
+    let build = session.another(&build_spec, &session.cancel)?;
+    // So that nobody makes an image meanwhile.
+    let lock = session.lock_of(&build_spec.cluster, &build, "ami prune").await?;
+    let (baked, used) = tokio::try_join!(async { Ok(provided.baked().await?) }, used(&session))?;
     let (mut going, mut kept) = (Vec::new(), Vec::new());
-    for (image, sweep) in bake::sweep(&baked, args.keep, &used, jiff::Timestamp::now()) {
+    let now = (!lock.is_alone()).then(jiff::Timestamp::now);
+    for (image, sweep) in bake::sweep(&baked, args.keep, &used, now) {
         match sweep {
             Sweep::Remove(why) => going.push((line(&image, &why), image)),
             Sweep::Keep(why) => kept.push(line(&image, &why)),
@@ -47,7 +52,12 @@ pub async fn run(global: Global, args: PruneArgs) -> Result<u8> {
             return Ok(exit::FAILED);
         }
     }
-    let (mut removed, mut failed) = (Vec::new(), false);
+    let mut left = Removed::default();
+    remove_leftovers(&session, build.as_ref(), &build_spec, &me, lock.is_alone(), &mut left).await?;
+    kept.extend(left.kept);
+    let mut removed: Vec<String> = left.hosts.iter().map(|host| format!("host {host} of a build")).collect();
+    removed.extend(left.others);
+    let mut failed = false;
     for (line, image) in going {
         if session.cancel.is_cancelled() {
             break;
@@ -63,6 +73,7 @@ pub async fn run(global: Global, args: PruneArgs) -> Result<u8> {
         }
     }
     session.show(&Listing { document: "removed", lines: &removed, kept: &kept }, true)?;
+    lock.remove();
     Ok(match () {
         () if session.cancel.is_cancelled() => exit::INTERRUPTED,
         () if failed => exit::FAILED,

@@ -193,11 +193,19 @@ fn the_newest_of_each_role_stay_and_what_is_in_use_too() {
     ];
     let used = BTreeMap::from([(ImageId("n4".to_owned()), vec!["shop-node-1".to_owned()])]);
     let removed = |keep: usize| -> Vec<String> {
-        let swept = sweep(&images, keep, &used, at(0));
+        let swept = sweep(&images, keep, &used, Some(at(0)));
         assert_eq!(swept.len(), images.len());
         swept.into_iter().filter(|(_, sweep)| matches!(sweep, Sweep::Remove(_))).map(|(image, _)| image.id.0).collect()
     };
     assert_eq!(removed(2), ["failed", "stuck", "n3", "old-unproved"]);
+    let alone = sweep(&images, 9, &used, None);
+    let gone =
+        alone.iter().filter(|(_, sweep)| matches!(sweep, Sweep::Remove(_))).map(|(image, _)| image.id.0.as_str());
+    assert_eq!(
+        gone.collect::<Vec<_>>(),
+        ["failed", "making", "new-unproved", "stuck", "old-unproved"],
+        "nobody can be proving one"
+    );
     assert_eq!(removed(9).len(), 3);
     assert!(removed(0).contains(&"s1".to_owned()) && !removed(0).contains(&"n4".to_owned()));
 }

@@ -140,7 +140,7 @@ struct Work<'a> {
     dirs: Vec<&'a crate::model::file::ManagedDir>,
     /// Files with new bytes; the index is their name in the stream.
     written: Vec<&'a ManagedFile>,
-    /// Programs that were not there before.
+    /// Programs and scripts that were not there before.
     fresh: BTreeSet<&'a HostPath>,
     attributes: Vec<&'a ManagedFile>,
     removed: Vec<&'a HostPath>,
@@ -161,7 +161,7 @@ impl<'a> Work<'a> {
                 Action::PutFile { file, change: FileChange::Attributes, .. } => work.attributes.push(file),
                 Action::PutFile { file, change, .. } => {
                     work.written.push(file);
-                    if *change == FileChange::Create && matches!(file.source, FileSource::Executable(_)) {
+                    if *change == FileChange::Create && file.mode & 0o111 != 0 {
                         work.fresh.insert(&file.path);
                     }
                 }
@@ -202,8 +202,8 @@ impl<'a> Work<'a> {
         script
     }
 
-    /// New files beside the old ones. Programs that were not there before become active at once: nothing runs
-    /// them yet, and `systemd-analyze verify` wants to see what a unit starts.
+    /// New files beside the old ones. Programs and scripts that were not there before become active at once: nothing
+    /// runs them yet, and `systemd-analyze verify` wants to see what a unit starts.
     fn stage(&self, call: &mut dyn FnMut(&str, &[&str])) {
         if self.written.is_empty() {
             return;

@@ -236,7 +236,6 @@ async fn seal_all(
 }
 
 async fn seal_one(site: &Site<'_>, images: &dyn Images, on: &Observed, label: &Label) -> Result<ImageId, Broken> {
-    let name = &on.host.name;
     install::clear(on, site.limits, site.events).await.map_err(|result| {
         let outcome = failure::outcome(&on.host, result);
         Broken::host(&[outcome]).unwrap_or_else(|| Broken::plain("clear", "it did not come to its end"))
@@ -244,10 +243,7 @@ async fn seal_one(site: &Site<'_>, images: &dyn Images, on: &Observed, label: &L
     if site.cancel.is_cancelled() {
         return Err(Broken::Interrupted("seal".to_owned()));
     }
-    site.events.began(Some(name), Doing::Seal);
-    let id = images.seal(&on.host.id, label, site.events).await.map_err(|error| Broken::cloud("seal", &error))?;
-    site.events.ended(Some(name), Doing::Seal, true);
-    Ok(id)
+    images.seal(&on.host.id, label, site.events).await.map_err(|error| Broken::cloud("seal", &error))
 }
 
 /// Every image was tried: from here on hosts may be launched from them.

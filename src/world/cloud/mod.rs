@@ -242,7 +242,8 @@ pub trait Leases: Send + Sync {
 /// Images of hosts.
 #[async_trait]
 pub trait Images: Send + Sync {
-    /// Switches the host off, for good, and makes an image of what is on its disk; waits until that can be launched.
+    /// Switches the host off, for good, and makes an image of what is on its disk; waits until that can be launched, and
+    /// tells of all that as [`crate::model::event::Doing::Seal`].
     /// What is half-made when this fails is removed.
     async fn seal(&self, host: &HostId, label: &Label, events: &Events) -> Result<ImageId, CloudError>;
 

@@ -195,6 +195,10 @@ impl Ec2 {
             Reach::Private => instance.private_address,
         };
         let user = self.ssh.user.clone();
+        let mut tags = instance.tags.clone();
+        if instance.is_baked() {
+            tags.insert(tag::IMAGE.to_owned(), instance.image.clone());
+        }
         Some(Host {
             id: HostId(instance.id.clone()),
             name,
@@ -211,7 +215,7 @@ impl Ec2 {
             },
             // Whoever connects reads it strictly: what is no key is none.
             host_keys: instance.tags.get(tag::HOST_KEY).into_iter().cloned().collect(),
-            tags: instance.tags.clone(),
+            tags,
         })
     }
 }
