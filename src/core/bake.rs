@@ -331,7 +331,7 @@ pub fn sweep(
         } else if trusted && before < keep {
             Sweep::Keep(format!("one of the {keep} newest of its role"))
         } else if trusted {
-            Sweep::Remove(format!("{} newer ones of its role are trusted", before.max(keep)))
+            Sweep::Remove(format!("{keep} trusted ones of its role stay, and it is not among them"))
         } else {
             unproved(&image, newest.get(&role), now)
         };

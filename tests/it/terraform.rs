@@ -21,15 +21,15 @@ fn run(dir: &Path, args: &[&str]) -> Answer {
     answer(command)
 }
 
-/// Terraform's answer; `None` where there is no Terraform.
+/// Terraform's answer; `None` where somebody said that there is no Terraform here.
 fn terraform(dir: &Path, args: &[&str], input: &str) -> Option<(bool, String)> {
     let mut command = Command::new("terraform");
     command.args(args).current_dir(dir).env("TF_CLI_CONFIG_FILE", "/dev/null").env("CHECKPOINT_DISABLE", "1");
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Err(error) => panic!("terraform: {error}"),
+        Err(_) if std::env::var_os("CLUSTERCTL_WITHOUT_TERRAFORM").is_some() => return None,
+        Err(error) => panic!("terraform: {error}: install it, or set CLUSTERCTL_WITHOUT_TERRAFORM"),
     };
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
