@@ -79,8 +79,10 @@ ask_ec2() {
     tell local-ipv4 '[0-9.]+' || return 1
     ipv4 "$said" || { reason="the instance's metadata tell $(shown "$said") as local-ipv4, which is none"; return 1; }
     address=${address:-$said}
-    tell placement/region "$region_form" || return 1
+{%- if secrets or role != "server" or servers_expected != 1 %}
+    tell placement/region '[a-z]+(-[a-z]+)+-[0-9]+' || return 1
     region=$said
+{%- endif %}
     fetch GET user-data
     case $status in
         200) tr -d '\000\r' <"$work/body" | sed -n 's/^# clusterctl: //p' >"$work/lines" ;;
@@ -92,9 +94,9 @@ ask_ec2() {
     name=${name:-$instance}
 }
 
-# Sets cluster, name, address, servers and region; what nobody tells is empty.
+# Sets cluster, name, address and servers; what nobody tells is empty.
 learn() {
-    cluster='' name='' address='' servers='' region='' known=no
+    cluster='' name='' address='' servers='' known=no
     if [ -e "$told" ]; then
         cat "$told" >"$work/lines" 2>/dev/null || { reason="$told cannot be read"; return 1; }
         take "$told" 'cluster name servers address' || return 1

@@ -73,4 +73,3 @@ tell() {
 }
 
 instance_form='i-[0-9a-f]{8,17}'
-region_form='[a-z]+(-[a-z]+)+-[0-9]+'

@@ -39,7 +39,7 @@ failed_instances() {
         }
         NR == 1 { if ($1 != "Node" || $3 != "Status" || $4 != "Type") exit 1; next }
         $3 == "failed" && $4 == "client" && instance($1) { print $1 }
-    ' "$work/members" | sort -u
+    ' "$work/members"
 }
 
 # Sets `self` and `region`, once.
@@ -47,7 +47,7 @@ know_thyself() {
     [ -z "$region" ] || return 0
     open_metadata && tell instance-id "$instance_form" || return 1
     self=$said
-    tell placement/region "$region_form" || return 1
+    tell placement/region '[a-z]+(-[a-z]+)+-[0-9]+' || return 1
     region=$said
 }
 

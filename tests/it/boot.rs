@@ -66,9 +66,10 @@ impl Machine {
         fs::write(machine.path("etc/passwd"), "root:x:0:0::/root:/bin/sh\nconsul:x:977:977::/:/bin/false\n").unwrap();
         fs::write(machine.path("etc/group"), "root:x:0:\nconsul:x:977:\n").unwrap();
         for tool in TOOLS.iter().chain(more) {
+            // Links that lead through /etc lead nowhere there.
             let own = shell == "busybox" && *tool != "curl";
-            let program =
-                if own { format!("{} {tool}", which("busybox").display()) } else { which(tool).display().to_string() };
+            let program = which(if own { "busybox" } else { tool }).canonicalize().unwrap();
+            let program = format!("{}{}", program.display(), if own { format!(" {tool}") } else { String::new() });
             // It notes what anybody on the machine could see of it.
             machine.program(tool, &format!("{NOTES}exec {program} \"$@\"\n"));
         }
@@ -445,7 +446,7 @@ fn secrets_come_from_parameters_and_are_seen_nowhere() {
         assert!(seen.contains(&format!("--name {key} --with-decryption")), "the wrapper has noted nothing: {seen}");
         assert!(!seen.contains(KEY) && !seen.contains(TOKEN), "{shell}");
         // This Consul has no such tokens.
-        let (found, _) = machine.boots(&with("1.0.0"), Role::Node);
+        let (found, _) = machine.boots(&with("1.0.0"), Role::Server);
         assert!(found["encrypt"] == json!(KEY) && found.get("acl").is_none());
         // Each is optional; what was removed goes.
         machine.parameters(&[(token, TOKEN)]);

@@ -231,7 +231,7 @@ fn all_are_looked_at_however_many_they_are() {
     server.look("1.22.7").expect(0);
     let asked = server.noted("aws");
     let counts: Vec<usize> = asked.iter().map(|line| line.matches("i-0").count()).collect();
-    assert_eq!((counts, server.left()), (vec![200, 200, 53], vec!["-prune i-00001c1".to_owned()]));
+    assert_eq!((counts, server.left()), (vec![200, 200, 53], vec!["-prune i-000001c1".to_owned()]));
     server.states(&[(SELF, "running")]);
     fs::write(server.0.path("refuses"), "").unwrap();
     server.members(NEW, &rows[..3]);
