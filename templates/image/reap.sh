@@ -1,11 +1,16 @@
 #!/bin/sh
-# Takes hosts out of Consul whose instances are gone. Written by clusterctl: a change by hand is undone by its next run.
+# Takes hosts out of Consul whose instances are gone, and takes in those that have lost it. Written by clusterctl: a
+# change by hand is undone by its next run.
 #
-#   reap          looks every 15 s, for ever
-#   reap --once   looks once, and exits 1 if that failed
+#   reap            looks every 15 s, and gathers each minute, for ever
+#   reap --once     looks once for those that are gone, and exits 1 if that failed
+#   reap --gather   looks once for those that are lost, likewise
 #
 # A host that is shut down leaves Consul by itself. One that EC2 takes away at once cannot: it stands there as failed,
 # for three days if nobody says that it will not come back. EC2 knows. POSIX sh; any user may run it.
+#
+# An instance that boots while its server is on its way out may join that one, and asks nobody again. So each minute those
+# of the fleet that run and are no members are joined from here.
 #
 # A member counts only if its name is an instance's id, as those of fleets are, and if it is no server: of those, Consul
 # itself takes care. EC2 is asked only where some have failed, and only by the server that leads.
@@ -19,8 +24,13 @@ export PATH LC_ALL PYTHONIOENCODING AWS_PAGER AWS_CLI_AUTO_PROMPT
 say() { printf 'reap: %s\n' "$1" >&2; }
 
 {% include "image/metadata.sh" %}
+# Whose instances are this fleet's.
+cluster={{ cluster | sh }}
+
 # A filter of EC2's takes 200 values; one of them is this instance's own.
 batch=199
+# So many are joined in one round: the others in the next.
+most=20
 
 # last_words STATUS: why a program failed.
 last_words() {
@@ -100,6 +110,54 @@ settle() {
     return $outcome
 }
 
+# Is this the one that asks EC2, and can it? All servers see the same: one is enough, and one is what spares EC2; where
+# none leads, nobody can leave. `leads` is 1 where it should ask and cannot, for the reason in `reason`.
+ask_as_leader() {
+    leads=1
+    within 30 consul info >"$work/info" 2>"$work/errors" </dev/null || {
+        reason="consul info failed: $(last_words $?)"
+        return 1
+    }
+    grep -q '^[[:space:]]*leader = true$' "$work/info" || { leads=0; return 1; }
+    has aws || { reason='there is no aws command to ask EC2 about instances: install the AWS CLI'; return 1; }
+    know_thyself
+}
+
+# The ids and addresses in $work/running that are none of the members in $work/alive.
+strangers() {
+    awk '
+        function octet(text) { return text ~ /^(0|[1-9][0-9]?[0-9]?)$/ && text + 0 <= 255 }
+        function address(text,  part) {
+            return text ~ /^[0-9.]+$/ && split(text, part, ".") == 4 && octet(part[1]) && octet(part[2]) &&
+                octet(part[3]) && octet(part[4]) && part[1] > 0 && part[1] < 224
+        }
+        FILENAME == ARGV[1] { member[$1] = 1; next }
+        NF == 2 && $1 ~ /^i-[0-9a-f]+$/ && address($2) && !($1 in member) { print $1, $2 }
+    ' "$work/alive" "$work/running"
+}
+
+# Joins what runs and is no member; or says in `reason` what is in the way.
+gather() {
+    ask_as_leader || return $((leads))
+    within 30 consul members -status=alive >"$work/alive" 2>"$work/errors" </dev/null || {
+        reason="consul members failed: $(last_words $?)"
+        return 1
+    }
+    within 60 aws ec2 describe-instances --region "$region" --output text \
+        --filters "Name=tag:clusterctl:cluster,Values=$cluster" 'Name=tag:clusterctl:origin,Values=fleet' \
+        'Name=instance-state-name,Values=running' --query 'Reservations[].Instances[].[InstanceId, PrivateIpAddress]' \
+        >"$work/running" 2>"$work/errors" </dev/null || {
+        reason="ec2:DescribeInstances in $region failed: $(last_words $?)"
+        return 1
+    }
+    strangers | head -n "$most" >"$work/strangers"
+    # One that only boots refuses, and joins by itself.
+    while read -r id address; do
+        within 15 consul join "$address" >/dev/null 2>&1 </dev/null && say "$id runs at $address and was no member: it is one now"
+    done <"$work/strangers"
+    return 0
+}
+
 # Looks once, or says in `reason` what is in the way.
 look() {
     within 30 consul members -status=failed >"$work/members" 2>"$work/errors" </dev/null
@@ -113,14 +171,7 @@ look() {
     fi
     failed_instances >"$work/failed" || { reason='consul members printed no table that is known'; return 1; }
     [ -s "$work/failed" ] || return 0
-    # All servers see the same. One is enough, and one is what spares EC2; where none leads, nobody can leave.
-    within 30 consul info >"$work/info" 2>"$work/errors" </dev/null || {
-        reason="consul info failed: $(last_words $?)"
-        return 1
-    }
-    grep -q '^[[:space:]]*leader = true$' "$work/info" || return 0
-    has aws || { reason='there is no aws command to ask EC2 about members that have failed: install the AWS CLI'; return 1; }
-    know_thyself || return 1
+    ask_as_leader || return $((leads))
     # All of them, however many: a batch that is full of hosts that only have failed must not hide the others.
     result=0
     set --
@@ -134,28 +185,39 @@ look() {
     return $result
 }
 
-once=no
+once=''
 case ${1-} in
     '') ;;
-    --once) once=yes ;;
-    *) say 'unknown argument (known: --once)'; exit 64 ;;
+    --once) once=look ;;
+    --gather) once=gather ;;
+    *) say 'unknown argument (known: --once, --gather)'; exit 64 ;;
 esac
 work=$(mktemp -d) || { say "no folder for temporary files can be made in ${TMPDIR:-/tmp}"; exit 1; }
 trap 'rm -rf "$work"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-self='' region='' last=''
+self='' region='' last='' round=0
+if [ -n "$once" ]; then
+    reason=''
+    $once || { say "$reason"; exit 1; }
+    exit 0
+fi
+both() {
+    # What one of them cannot do is no reason to leave out the other.
+    gathered=0
+    [ $((round % 4)) != 0 ] || gather || gathered=1
+    look && return $gathered
+}
 while :; do
     reason=''
-    if look; then
+    if both; then
         last=''
-        [ $once = no ] || exit 0
     else
         # The same again and again would fill a log.
         [ "$reason" = "$last" ] || say "$reason"
         last=$reason
-        [ $once = no ] || exit 1
     fi
+    round=$((round + 1))
     sleep 15
 done

@@ -42,7 +42,9 @@ case "$*" in
     "members -status=failed")
         [ -s "$HERE/members" ] || exit 2
         exec /bin/cat "$HERE/members" ;;
+    "members -status=alive") exec /bin/cat "$HERE/members" ;;
     info) exec /bin/cat "$HERE/info" ;;
+    join*) [ ! -e "$HERE/refuses" ] || { echo "Error joining: connection refused" >&2; exit 1; } ;;
     force-leave*) [ ! -e "$HERE/refuses" ] || { echo "Error force leaving: no" >&2; exit 1; } ;;
     *) exit 9 ;;
 esac
@@ -79,9 +81,13 @@ impl Server {
     }
 
     fn look(&self, consul: &str) -> Answer {
+        self.once(consul, "--once")
+    }
+
+    fn once(&self, consul: &str, flag: &str) -> Answer {
         let _ = fs::remove_file(self.0.path("consul-asked"));
         let _ = fs::remove_file(self.0.path("aws-asked"));
-        let answer = answer(self.0.command(&rendered(consul), &["--once"]));
+        let answer = answer(self.0.command(&rendered(consul), &[flag]));
         assert_eq!(fs::read_dir(self.0.path("tmp")).unwrap().count(), 0, "it leaves nothing: {answer}");
         answer
     }
@@ -238,4 +244,40 @@ fn all_are_looked_at_however_many_they_are() {
     let answer = server.look("1.22.7").expect(1);
     assert_eq!(server.left().len(), 3, "{answer}");
     assert!(answer.stderr.contains("force-leave") && answer.stderr.contains("Error force leaving: no"), "{answer}");
+}
+
+/// An instance that joined a server on its way out asks nobody again: it is asked.
+#[test]
+fn instances_that_run_and_are_no_members_are_joined() {
+    let service = Service::start(Metadata::Second, TOLD);
+    for shell in SHELLS {
+        let server = Server::new(shell, &service);
+        server.members(NEW, &[("shop-server-1", "alive", "server"), ("i-01111111", "alive", "client")]);
+        server.states(&[
+            ("i-01111111", "10.0.0.1"),
+            ("i-02222222", "10.0.0.2"),
+            ("i-03333333", "None"),
+            ("i-04444444", "10.0.0.256"),
+            ("i-05555555", "-x"),
+            ("shop-server-1", "10.0.0.6"),
+            ("i-07777777", "10.0.0.7 10.0.0.8"),
+        ]);
+        let answer = server.once("1.22.7", "--gather").expect(0);
+        let joined: Vec<String> =
+            server.noted("consul").into_iter().filter(|asked| asked.starts_with("join")).collect();
+        assert_eq!(joined, ["join 10.0.0.2"], "{answer}");
+        assert!(answer.stderr.contains("i-02222222 runs at 10.0.0.2 and was no member"), "{answer}");
+        let [asked] = &server.noted("aws")[..] else { panic!("one call") };
+        for part in ["Name=tag:clusterctl:cluster,Values=shop", "Name=tag:clusterctl:origin,Values=fleet"] {
+            assert!(asked.contains(part), "{asked}");
+        }
+
+        // One that only boots refuses: no reason to complain.
+        fs::write(server.0.path("refuses"), "").unwrap();
+        assert_eq!(server.once("1.22.7", "--gather").expect(0).stderr, "");
+        // Another server leads, and does it.
+        fs::write(server.0.path("info"), "consul:\n\tleader = false\n").unwrap();
+        server.once("1.22.7", "--gather").expect(0);
+        assert_eq!(server.noted("aws"), Vec::<String>::new());
+    }
 }
