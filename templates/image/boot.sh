@@ -114,6 +114,14 @@ learn() {
     cluster=${cluster:-$baked}
 }
 
+{% if not by_script and (role != "server" or servers_expected != 1) -%}
+# by_tag KEY: one more entry, which Consul looks up itself.
+by_tag() {
+    entry="provider=aws tag_key=$1 tag_value=$cluster region=$region addr_type=private_v4"
+    join="$join${join:+, }\"$entry\""
+}
+
+{% endif -%}
 # Sets `join`, what stands in retry_join, and `interval`.
 seek() {
     join='' interval=1s
@@ -137,10 +145,10 @@ seek() {
     done
     [ -n "$join" ] || { reason='find-leader printed no address'; return 1; }
 {%- else %}
-    for tag in {{ leader_tag | sh }}{% if role == "server" %} {{ cluster_tag | sh }}{% endif %}; do
-        entry="provider=aws tag_key=$tag tag_value=$cluster region=$region addr_type=private_v4"
-        join="$join${join:+, }\"$entry\""
-    done
+    by_tag {{ leader_tag | sh }}
+{%- if role == "server" %}
+    by_tag {{ cluster_tag | sh }}
+{%- endif %}
     # Every host of a fleet asks, and an account has one allowance of questions.
     interval=10s
 {%- endif %}
