@@ -163,10 +163,7 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
         plan(session, all, &observed, installing, asking || session.global.verbose > 0).await?
     } else {
         // Without it in their configuration the others would restart, all at once, as a cluster of fewer servers.
-        let why = format!(
-            "{} did not come up, and every host's configuration names all servers: nothing is changed here until it does",
-            lost.join(", ")
-        );
+        let why = without(&lost);
         installing.iter().map(|on| Planned::blocked(on, &why)).collect()
     };
     let plans = planned.iter().map(|planned| &planned.plan).filter(|plan| !agreed.contains(&plan.host));
@@ -205,6 +202,14 @@ pub async fn converge(session: &Session, all: &[Host], hosts: Vec<Host>, run: Ru
     };
     session.show(&report, true)?;
     Ok(code(&report, asked.interrupted || session.cancel.is_cancelled()))
+}
+
+/// Why nothing is installed while servers are lost.
+fn without(lost: &[String]) -> String {
+    format!(
+        "{} did not come up, and every host's configuration names all servers: nothing is changed here until it does",
+        lost.join(", ")
+    )
 }
 
 /// Hosts from an image, which are to be members like the others. Those of EC2 come and go as Auto Scaling has it, and
