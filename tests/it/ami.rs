@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 use crate::lab::{Lab, fields, with_spec};
-use crate::support::{answer, to_answer, within};
+use crate::support::{Cluster, answer, to_answer, within};
 
 const SERVER: &str = "shop-server-1";
 
@@ -272,4 +272,38 @@ fn a_killed_build_leaves_nothing() {
         let roles = fields(&lab.aws("iam", "ListRoles", &[]), "RoleName");
         assert!(!roles.iter().any(|role| role.contains(&cluster)), "killed at {call}: {roles:?}");
     }
+}
+
+/// On this machine: from a host's tree to a cluster that boots from it, servers too, and nobody logs in to install.
+#[test]
+fn an_image_in_the_sandbox_and_a_cluster_that_boots_from_it() {
+    let cluster = Cluster::new("e2e-img");
+    // What a run that was killed left.
+    cluster.run(&["ami", "prune", "--keep", "0"]).expect(0);
+    let built = cluster.run(&["ami", "build", "--name", "e2e-img", "--output", "json"]).expect(0).json();
+    assert_eq!(built["images"].as_array().unwrap().len(), 2, "{built}");
+    let again = cluster.run(&["ami", "build", "--name", "e2e-img"]).expect(1);
+    assert!(again.stderr.contains("is there already"), "{again}");
+
+    let up = cluster.run(&["up", "--image", "e2e-img", "--output", "json"]).expect(0).json();
+    let results: Vec<&Json> = up["hosts"].as_array().unwrap().iter().map(|host| &host["result"]).collect();
+    assert_eq!(results, ["booted", "booted", "booted"], "{up}");
+    assert_eq!(cluster.scraped(), ["e2e-img-node-1", "e2e-img-node-2", "e2e-img-server-1"]);
+    let logins = "journalctl -u ssh --no-pager | grep -c 'Accepted publickey' || :";
+    let said = cluster.run(&["exec", "--role", "node", "--", logins]).expect(0);
+    for line in said.stdout.lines() {
+        assert!(line.ends_with("| 1"), "the only login to a node is this question: {said}");
+    }
+    let again = cluster.run(&["up", "--image", "e2e-img", "--output", "json"]).expect(0).json();
+    assert!(again["hosts"].as_array().unwrap().iter().all(|host| host["result"] == "unchanged"), "{again}");
+    let joined = cluster.run(&["join-node", "--output", "json"]).expect(0).json();
+    assert_eq!(joined["hosts"][0]["result"], "booted", "{joined}");
+
+    let kept = cluster.run(&["ami", "prune", "--keep", "0"]).expect(0);
+    assert!(kept.stdout.is_empty() || kept.stdout.contains("in use"), "{kept}");
+    assert_eq!(cluster.run(&["up"]).expect(0).status, 0);
+    cluster.run(&["down"]).expect(0);
+    cluster.run(&["ami", "prune", "--keep", "0"]).expect(0);
+    let list = cluster.run(&["ami", "list", "--output", "json"]).expect(0).json();
+    assert_eq!(list["images"], json!([]), "{list}");
 }
