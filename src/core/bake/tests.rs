@@ -203,7 +203,7 @@ fn the_newest_of_each_role_stay_and_what_is_in_use_too() {
         alone.iter().filter(|(_, sweep)| matches!(sweep, Sweep::Remove(_))).map(|(image, _)| image.id.0.as_str());
     assert_eq!(
         gone.collect::<Vec<_>>(),
-        ["failed", "making", "new-unproved", "stuck", "old-unproved"],
+        ["making", "failed", "new-unproved", "stuck", "old-unproved"],
         "nobody can be proving one"
     );
     assert_eq!(removed(9).len(), 3);
