@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 from lab import base, leftovers, network, place
 from lab.command import ENVIRONMENT, Failure, need_root
@@ -64,6 +65,7 @@ def up(args):
                 say(f"what was left of an earlier lab {lab.name} is removed")
             record = start(lab)
             say(f"lab {lab.name} is up: EC2's API at {record['endpoint']}, its log is {lab.log}")
+            crowded()
     show_env(record, args.output)
     if args.output != "json":
         name = "" if lab.name == "lab" else f" --name {lab.name}"
@@ -75,6 +77,14 @@ def up(args):
 #   curl {record["endpoint"]}/lab/hosts        # the hosts that there are
 #   scripts/ec2-lab down{name}
 # Allow {record["operator"]}/32 in security groups: as this address the hosts see you.""")
+
+
+def crowded():
+    """A host's systemd takes nine inotify instances, and without one its boot may stand still."""
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    if limit < 256:
+        say(f"this machine allows {limit} inotify instances, enough for {limit // 9} hosts at once")
+        say("for more: sysctl -w fs.inotify.max_user_instances=1024")
 
 
 def start(lab):

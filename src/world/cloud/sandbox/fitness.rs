@@ -114,6 +114,25 @@ fn kernel(lacks: &mut Lacks, root: &Path) {
     }
 }
 
+/// So many inotify instances a host's systemd takes. One that gets none may stand still while it boots.
+const INOTIFY: usize = 9;
+
+/// What stands in the way of so many hosts at once, where it does.
+pub fn crowded(hosts: usize) -> Option<String> {
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?;
+    too_many(hosts, limit.trim().parse().ok()?)
+}
+
+fn too_many(hosts: usize, limit: usize) -> Option<String> {
+    (hosts * INOTIFY > limit).then(|| {
+        format!(
+            "this machine allows {limit} inotify instances, enough for {} hosts: more may not finish booting before \
+             `sysctl -w fs.inotify.max_user_instances=1024`",
+            limit / INOTIFY
+        )
+    })
+}
+
 /// Removes what a killed probe left. The caller holds the machine's lock, so that nobody is at it.
 pub fn remove_probe(root: &Path) -> Result<(), CloudError> {
     mounts::remove_tree(&root.join(PROBE))
@@ -185,6 +204,13 @@ mod tests {
         programs(&mut lacks, true, |program| program != "debootstrap", false);
         assert_eq!(lacks, Lacks::default());
         lacks.into_result().unwrap();
+    }
+
+    #[test]
+    fn a_crowd_is_told_with_its_cure() {
+        assert_eq!(too_many(14, 128), None);
+        let said = too_many(15, 128).unwrap();
+        assert!(said.contains("enough for 14 hosts") && said.contains("sysctl -w"), "{said}");
     }
 
     #[test]

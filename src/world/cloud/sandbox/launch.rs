@@ -9,7 +9,7 @@ use super::host::{self, HostDir, Surroundings};
 use super::net::Machine;
 use super::site::Site;
 use super::state::{self, ClusterRecord, HostRecord, Network};
-use super::{base, file_error, images, mounts, nat, net, nspawn, subnet};
+use super::{base, file_error, fitness, images, mounts, nat, net, nspawn, subnet};
 use crate::model::event::{Doing, Events};
 use crate::model::host::Host;
 use crate::model::name::ClusterName;
@@ -59,6 +59,9 @@ impl Site {
             };
             addresses.extend(record.as_ref().ok().map(|r| r.address));
             records.push(record);
+        }
+        if let Some(warning) = fitness::crowded(addresses.len()) {
+            events.warn(None, warning);
         }
         let servers = servers(&known, &records);
         Ok(Ground { machine, around, records, servers })
