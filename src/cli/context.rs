@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::lease::{self, Taking};
-use super::local_lock::{self, ClusterLock, Wait};
+use super::lease::{self, LocalHold, Taking};
+use super::local_lock::{self, Wait};
 use super::paths::Paths;
 use super::{Global, connector::connector, templates};
 use crate::core::render::{PROMETHEUS_PORT, Renderer};
@@ -52,9 +52,8 @@ pub struct Session {
 
 /// What a changing verb holds until it ends.
 pub struct Held {
-    // Given back first.
     _lease: Option<lease::Held>,
-    local: ClusterLock,
+    local: Arc<LocalHold>,
     alone: bool,
 }
 
@@ -67,7 +66,7 @@ impl Held {
 
     /// For a cluster that is gone: leaves no file of the lock here.
     pub fn remove(self) {
-        self.local.remove();
+        self.local.removed();
     }
 }
 
@@ -119,7 +118,9 @@ impl Session {
         let wait = Wait { most: self.global.lock_timeout, cancel: &self.cancel, events: &self.events };
         let local = local_lock::take(&self.paths.lock(cluster), cluster, verb, wait).await?;
         let (paths, farewells) = (&self.paths, &self.global.farewells);
-        let lease = lease::take(Taking { cloud, cluster, paths, command: verb, wait, farewells }).await?;
+        let local = Arc::new(LocalHold::new(local));
+        let taking = Taking { cloud, cluster, paths, command: verb, wait, farewells, local: &local };
+        let lease = lease::take(taking).await?;
         let alone = lease.is_some() || cloud.leases().is_none();
         Ok(Held { _lease: lease, local, alone })
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::local_lock::Wait;
+use super::local_lock::{ClusterLock, Wait};
 use super::paths::Paths;
 use super::signals::Interrupted;
 use crate::model::event::Events;
@@ -61,6 +62,36 @@ pub struct Taking<'a> {
     pub command: &'a str,
     pub wait: Wait<'a>,
     pub farewells: &'a Farewells,
+    /// Held until the lease is given back: whoever gets the local lock takes what lease it finds for a dead one's.
+    pub local: &'a Arc<LocalHold>,
+}
+
+/// The local lock, freed when the last who needs it lets go.
+#[derive(Debug)]
+pub struct LocalHold {
+    lock: Option<ClusterLock>,
+    removed: AtomicBool,
+}
+
+impl LocalHold {
+    pub const fn new(lock: ClusterLock) -> Self {
+        Self { lock: Some(lock), removed: AtomicBool::new(false) }
+    }
+
+    /// Its file goes with it.
+    pub fn removed(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LocalHold {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take()
+            && self.removed.load(Ordering::Relaxed)
+        {
+            lock.remove();
+        }
+    }
 }
 
 /// Takes the lease where the provider has one. Only for who holds the local lock.
@@ -74,8 +105,9 @@ pub async fn take(taking: Taking<'_>) -> Result<Option<Held>> {
         Ok(()) => Ok(Some(keep(&taking, lease))),
         Err(error) => match error.downcast::<CloudError>() {
             Ok(CloudError::Cancelled) => bail!(Interrupted),
-            // What else the account says no to, the command itself will hear and tell better.
-            Ok(error @ CloudError::Api { .. }) => {
+            // An account that allows no parameters, or a network that does not lead to them. What else is wrong is no
+            // reason to go on without it: it is there for just that.
+            Ok(error @ CloudError::Api { .. }) if error.is_denied() || error.is_unanswered() => {
                 let events = taking.wait.events;
                 events.warn(None, format!("{error}: no other machine is kept from changing {} now", taking.cluster));
                 Ok(None)
@@ -109,7 +141,7 @@ async fn obtain(leases: &dyn Leases, lease: &Lease, taking: &Taking<'_>) -> Resu
         let Some(most) = wait.most else {
             bail!(
                 "{cluster} is being changed by {holder}; wait until it ends, let --lock-timeout DURATION wait, or, if it \
-                 is dead, `clusterctl lock release`"
+                 is dead, `clusterctl lock release` (for images: `clusterctl ami build --take-over`)"
             );
         };
         if Instant::now() >= deadline {
@@ -134,7 +166,7 @@ fn keep(taking: &Taking<'_>, lease: Lease) -> Held {
     let held = Held(done.clone());
     let cloud = Arc::clone(taking.cloud);
     let (events, cancel) = (taking.wait.events.clone(), taking.wait.cancel.clone());
-    let cluster = taking.cluster.clone();
+    let (cluster, local) = (taking.cluster.clone(), Arc::clone(taking.local));
     taking.farewells.add(tokio::spawn(async move {
         let Some(leases) = cloud.leases() else { return };
         while tokio::time::timeout(RENEWAL, done.cancelled()).await.is_err() {
@@ -143,6 +175,7 @@ fn keep(taking: &Taking<'_>, lease: Lease) -> Held {
         if let Err(error) = leases.end_lease(&lease.id).await {
             events.warn(None, format!("the lease on {cluster} stays until it runs out, in 5 min: {error}"));
         }
+        drop(local);
     }));
     held
 }

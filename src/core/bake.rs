@@ -18,7 +18,7 @@ use crate::model::plan::{Action, HostPlan};
 use crate::model::spec::{Join, ProviderSpec, Spec};
 use crate::model::version::Program;
 
-/// So long a build's hosts live, whatever became of whoever launched them.
+/// So long a build's hosts live, whatever became of whoever launched them, beside the time that the proof may take.
 pub const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Who builds, on each of the build's hosts: `<machine>:<process>`.

@@ -274,6 +274,79 @@ fn a_killed_build_leaves_nothing() {
     }
 }
 
+/// A cluster whose gossip is encrypted: its fleet has the key from SSM when it boots, and it stands nowhere else.
+#[test]
+fn a_fleet_reads_its_secrets_and_tells_nobody() {
+    let lab = Lab::start("it-secret");
+    let spec = lab.spec(
+        "vault",
+        "servers = 1\nnodes = 0",
+        "[prometheus]\nscrape_interval = \"1s\"\n[image]\nsecrets = \"ssm\"\n[fleet]\nmax = 5\n",
+    );
+    let key = "c2l4dGVlbiBieXRlcyBvciAzMiBvZiB0aGVtISEhISE=";
+    let mut put = Command::new(crate::lab::programs().join("aws"));
+    put.envs(lab.environment().iter().map(|(name, value)| (name, value)));
+    put.args([
+        "ssm",
+        "put-parameter",
+        "--type",
+        "SecureString",
+        "--name",
+        "/clusterctl/vault/gossip-key",
+        "--value",
+        key,
+    ]);
+    answer(put).expect(0);
+    let log = lab.path("run.log");
+    let run = |args: &[&str]| {
+        let mut all = args.to_vec();
+        all.extend(["-vv", "--log-file", log.to_str().unwrap()]);
+        lab.run(&spec, &all).expect(0)
+    };
+    let mut said = String::new();
+    said += &run(&["ami", "build", "--output", "json"]).to_string();
+    said += &run(&["up"]).to_string();
+    let encrypt = format!(
+        "umask 027; echo '{{\"encrypt\": \"{key}\"}}' >/etc/consul.d/encrypt.json && \
+         chgrp consul /etc/consul.d/encrypt.json && systemctl restart consul"
+    );
+    on_server(&lab, &spec, &encrypt);
+    said += &run(&["up", "--fleet", "2", "--output", "json"]).to_string();
+    let both = fleet(&lab, "vault");
+    let (scraped, _) = scraped(&lab, &spec);
+    assert!(both.len() == 2 && both.iter().all(|id| scraped.contains(id)), "{both:?} {scraped:?}");
+    assert!(on_server(&lab, &spec, "consul info").contains("encrypted = true"));
+
+    said += &std::fs::read_to_string(&log).unwrap();
+    let [image] = &images(&lab)[..] else { panic!("one image") };
+    for host in lab.ask("GET", "hosts", &Json::Null).as_array().unwrap() {
+        let id = host["instance"].as_str().unwrap();
+        let attribute = [("InstanceId", id), ("Attribute", "userData")];
+        said += &lab.aws("ec2", "DescribeInstanceAttribute", &attribute);
+        said += &lab.aws("ec2", "GetConsoleOutput", &[("InstanceId", id)]);
+        said += &String::from_utf8_lossy(&std::fs::read(host["console"].as_str().unwrap()).unwrap_or_default());
+        // On a node: in the files that Consul reads or writes, and nowhere else; none of them for everybody.
+        if host["tags"]["clusterctl:origin"] == "fleet" {
+            let tree = PathBuf::from(host["folder"].as_str().unwrap()).join("upper");
+            let holds: Vec<String> = contains(&tree, key)
+                .into_iter()
+                .map(|file| file.trim_start_matches(tree.to_str().unwrap()).to_owned())
+                .collect();
+            assert_eq!(holds, ["/etc/consul.d/boot.json", "/var/lib/consul/serf/local.keyring"], "in any order");
+            let mode = std::os::unix::fs::PermissionsExt::mode(
+                &std::fs::metadata(tree.join("etc/consul.d/boot.json")).unwrap().permissions(),
+            );
+            assert_eq!(mode & 0o777, 0o640);
+        }
+    }
+    said += &lab.aws("ec2", "DescribeLaunchTemplateVersions", &[("LaunchTemplateName", "clusterctl-vault")]);
+    for form in [key.to_owned(), base64::Engine::encode(&base64::prelude::BASE64_STANDARD, key)] {
+        assert!(!said.contains(&form), "somebody told it");
+    }
+    assert_eq!(contains(&tree(&lab, image), key), Vec::<String>::new());
+    lab.run(&spec, &["down"]).expect(0);
+}
+
 /// On this machine: from a host's tree to a cluster that boots from it, servers too, and nobody logs in to install.
 #[test]
 fn an_image_in_the_sandbox_and_a_cluster_that_boots_from_it() {

@@ -61,6 +61,12 @@ pub async fn run(global: Global, args: BuildArgs) -> Result<u8> {
     let names = names(&session.spec, &roles, args.name.as_deref(), &me)?;
     // Nothing of the cluster itself is changed: it may be meanwhile.
     let temporary = session.another(&build_spec, &session.cancel)?;
+    if args.take_over
+        && let Some(leases) = temporary.leases()
+        && let Some(lease) = leases.lease().await?
+    {
+        leases.end_lease(&lease.id).await?;
+    }
     let lock = session.lock_of(&build_spec.cluster, &temporary, "ami build").await?;
     let baked = provided.baked().await?;
     for (role, name) in &names {

@@ -75,9 +75,11 @@ fn images(session: &Session) -> Result<&dyn Images> {
 /// Who uses which image: hosts that are there, and what new ones of the fleet are launched from.
 async fn used(session: &Session) -> Result<BTreeMap<ImageId, Vec<String>>> {
     let template = async {
-        match (session.cloud.fleet(), &session.spec.fleet) {
-            (Some(fleet), Some(_)) => fleet.look().await,
-            _ => Ok(None),
+        let Some(fleet) = session.cloud.fleet() else { return Ok(None) };
+        match fleet.look().await {
+            // Whoever may not look has made none.
+            Err(error) if error.is_denied() => Ok(None),
+            looked => looked,
         }
     };
     let (hosts, fleet) = tokio::try_join!(session.cloud.list(), template)?;
@@ -101,7 +103,9 @@ fn temporary(session: &Session, roles: &[Role], builder: &Builder) -> Result<Spe
 
 /// What is in the temporary cluster now. Who is alone with its lock and lease knows that nobody works on it.
 async fn before(session: &Session, build: &dyn Cloud, spec: &Spec, me: &Builder, alone: bool) -> Result<Before> {
-    let marked = session.paths.builder(&spec.cluster).exists();
+    // Instances say themselves that they are a build's.
+    let sandbox = matches!(spec.provider, ProviderSpec::Sandbox { .. });
+    let marked = sandbox && session.paths.builder(&spec.cluster).exists();
     Ok(match bake::before(&build.list().await?, me, marked) {
         Before::Busy(_) if alone => Before::Leftovers,
         before => before,

@@ -19,6 +19,7 @@ use crate::model::init::Init;
 use crate::model::name::HostName;
 use crate::model::report::{HostOutcome, HostResult};
 use crate::model::spec::Spec;
+use crate::ui::Question;
 use crate::world::artifacts::Cache;
 use crate::world::commit;
 use crate::world::remote::Local;
@@ -37,7 +38,7 @@ pub struct ProvisionArgs {
     /// The init system where it does not run: systemd, upstart (1.13.2) or upstart-VERSION [default: the one installed]
     #[arg(long, value_parser = image::init)]
     init: Option<Init>,
-    /// Clear at the end what belongs to one machine: its id, SSH keys and authorized_keys, logs
+    /// Clear at the end what belongs to one machine: its id, SSH keys and authorized_keys, logs; asks, or wants --yes
     #[arg(long)]
     seal: bool,
 }
@@ -49,6 +50,14 @@ pub async fn run(global: Global, args: ProvisionArgs) -> Result<u8> {
             "`clusterctl ami provision` needs the spec of the cluster to join: name the file with `-f FILE`".to_owned()
         ));
     };
+    if args.seal && !global.yes {
+        let what = "Everything goes that is only this machine's: every user's authorized_keys, histories and AWS credentials, SSH \
+                    host keys, logs, temporary files. Whatever is mounted below /home, /tmp and /var is cleared too. Go ahead?";
+        if !global.ui().confirm(Question::YesNo { what })? {
+            global.ui().note("nothing was changed");
+            return Ok(exit::FAILED);
+        }
+    }
     let spec = bake::image_spec(&spec);
     global.summary.cluster(&spec.cluster);
     let ui = global.ui();

@@ -4,10 +4,12 @@ use jiff::Timestamp;
 
 use super::super::context::Session;
 use super::super::{Global, exit};
-use super::{agreed, answer, fleet, servers, told, watch};
+use super::{agreed, answer, fleet, servers, survey, told, watch};
 use crate::core::fleet::{Whom, batch_size, candidates, judge};
 use crate::model::event::Phase;
+use crate::model::plan::Plan;
 use crate::model::spec::{FleetSpec, Span};
+use crate::world::cloud::Fleet;
 
 /// Replace the fleet's instances by new ones, in batches, without ever having too few
 ///
@@ -41,6 +43,9 @@ pub async fn run(global: Global, args: RollArgs) -> Result<u8> {
     let session = Session::open(global, "fleet roll")?;
     let _lock = session.lock("fleet roll").await?;
     let fleet = fleet(&session)?;
+    if !renewed(&session, fleet).await? {
+        return Ok(exit::FAILED);
+    }
     let servers = servers(&session).await?;
     let watch = watch(&session, fleet, &servers, args.wait);
     let min_healthy = session.spec.fleet.as_ref().map_or(FleetSpec::default().min_healthy, |fleet| fleet.min_healthy);
@@ -69,4 +74,22 @@ pub async fn run(global: Global, args: RollArgs) -> Result<u8> {
         session.events.note(None, "there was none to replace");
     }
     answer(&session, &watch.report().await.map_err(told)?, false)
+}
+
+/// A newer image, and whatever else the spec says by now, is in the template before anything is replaced.
+async fn renewed(session: &Session, fleet: &dyn Fleet) -> Result<bool> {
+    let steps = survey(session, None).await?;
+    if steps.is_empty() {
+        return Ok(true);
+    }
+    if session.asks_before_changes() {
+        let plan = Plan { resources: steps, hosts: Vec::new(), notes: Vec::new() };
+        if !session.confirm(&plan, &format!("Change the fleet of {}?", session.spec.cluster))? {
+            session.events.note(None, "nothing was changed");
+            return Ok(false);
+        }
+    }
+    session.events.phase(Phase::Prepare);
+    fleet.ensure(None, &session.events).await?;
+    Ok(true)
 }

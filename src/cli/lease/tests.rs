@@ -27,7 +27,12 @@ impl Bench {
     }
 
     async fn take(&self, state: &Path, most: Option<Span>) -> Result<Option<Held>> {
+        let wait = Wait { most: None, cancel: &self.cancel, events: &Events::silent() };
+        // Each of these commands would have waited for the other's local lock.
+        let path = state.join(format!("lock-{}", random()?));
+        let lock = crate::cli::local_lock::take(&path, &self.cluster, "up", wait).await?;
         take(Taking {
+            local: &Arc::new(LocalHold::new(lock)),
             cloud: &self.cloud,
             cluster: &self.cluster,
             paths: &paths(state),

@@ -31,7 +31,8 @@ fn fits(pattern: &str, code: &str) -> bool {
     }
 }
 
-fn is_refusal(code: &str) -> bool {
+/// Does this code say that IAM does not allow it?
+pub fn is_refusal(code: &str) -> bool {
     matches!(
         code,
         "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "UnauthorizedAccess"

@@ -38,7 +38,8 @@ pub async fn launch(site: &Site<'_>, order: &Order) -> Result<Vec<Host>, Broken>
     let build = &order.build.cluster;
     let builders = roles.iter().map(|role| (bake::builder_host(build, *role), *role));
     let watcher = bake::watching_server(&order.build, &roles).map(|name| (name, Role::Server));
-    let launch = |(name, role)| Launch { lifetime: Some(bake::LIFETIME), ..Launch::plain(name, role) };
+    let launch =
+        |(name, role)| Launch { lifetime: Some(bake::LIFETIME + site.limits.verify), ..Launch::plain(name, role) };
     let launches: Vec<Launch> = builders.chain(watcher).map(launch).collect();
     let (hosts, failed) = launch_for_build(site.build, &launches, site.limits, site.events).await;
     Broken::host(&failed).map_or(Ok(hosts), Err)

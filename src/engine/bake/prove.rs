@@ -28,7 +28,7 @@ pub async fn boot(site: &Site<'_>, order: &Order, made: &[Made]) -> Result<Vec<H
         .into_iter()
         .map(|(name, role)| Launch {
             image: made.iter().find(|image| image.role == role).map(|image| image.id.clone()),
-            lifetime: Some(bake::LIFETIME),
+            lifetime: Some(bake::LIFETIME + site.limits.verify),
             ..Launch::plain(name, role)
         })
         .collect();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use thiserror::Error;
 
+use crate::core::ec2::cure;
 use crate::model::baked::{Baked, ImageId, Label};
 use crate::model::ec2::Candidate;
 use crate::model::event::Events;
@@ -66,6 +67,16 @@ impl CloudError {
             Self::Api { cure, .. } => cure.as_deref(),
             _ => None,
         }
+    }
+
+    /// Does the account not allow it?
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Api { code: Some(code), .. } if cure::is_refusal(code))
+    }
+
+    /// Was there no answer that says anything?
+    pub const fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Api { code: None, .. })
     }
 
     /// The same error once more: what stops all hosts is told for each of them.

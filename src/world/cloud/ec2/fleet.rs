@@ -57,11 +57,22 @@ impl Ec2 {
         if let Some(size) = size.filter(|size| *size < spec.min || *size > spec.max) {
             return Err(out_of_bounds(size, spec.min, spec.max));
         }
-        let image = match self.fleet_image(spec).await? {
-            Some(image) => image,
+        let image = match self.fleet_image(spec).await {
+            Ok(Some(image)) => image,
+            // A server that is lost must not wait for an image of nodes.
+            Ok(None) if present.group.is_some() && size.is_none() => {
+                let why = "there is no trusted image for new nodes (`clusterctl ami build` makes one)";
+                self.events.warn(None, format!("{why}: the fleet is left as it is"));
+                return Ok(None);
+            }
+            Err(error @ CloudError::Unfit { .. }) if present.group.is_some() && size.is_none() => {
+                self.events.warn(None, format!("{error}: the fleet is left as it is"));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
             // A spec may speak of a fleet before the first image is made for it.
-            None if present.group.is_none() && size.unwrap_or(spec.size) == 0 => return Ok(None),
-            None => {
+            Ok(None) if present.group.is_none() && size.unwrap_or(spec.size) == 0 => return Ok(None),
+            Ok(None) => {
                 return Err(CloudError::Unfit {
                     missing: format!("there is no trusted image of the cluster {}", self.cluster),
                     cure: "`clusterctl ami build` makes one; or name an AMI as `image` in [fleet]".to_owned(),
@@ -160,7 +171,7 @@ impl Fleet for Ec2 {
         let Some(spec) = &self.fleet else { return Err(without_spec()) };
         let ground = self.prepare_ground(events).await?;
         let name = self.fleet_name();
-        let deadline = Instant::now() + SETTLE;
+        let mut deadline = Instant::now() + SETTLE;
         let mut last = None;
         loop {
             let present = self.present().await?;
@@ -175,7 +186,10 @@ impl Fleet for Ec2 {
             let group = present.group.as_ref().map(FoundGroup::present);
             let steps = fleet::steps(&wanted, present.template.as_ref(), group.as_ref());
             let Some(step) = steps.first() else { return Ok(()) };
-            if Instant::now() > deadline {
+            // Each step has its own time.
+            if last.as_ref() != Some(step) {
+                deadline = Instant::now() + SETTLE;
+            } else if Instant::now() > deadline {
                 let left: Vec<String> = steps.iter().map(|step| step.shown(&name).what).collect();
                 return Err(CloudError::Unfit {
                     missing: format!("AWS did not keep what was made: still to do: {}", left.join("; ")),

@@ -1,6 +1,7 @@
 //! Images of ours: found by the tag that names their cluster, noted as tried, copied, taken away. How one is made
 //! stands in `seal`.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -239,7 +240,12 @@ impl Ec2 {
             }
             return Ok(copied);
         }
-        let tags = || source.tags.clone().into_iter().filter(|(key, _)| !key.starts_with("aws:")).collect();
+        // Only a tried one is copied, and that it was tried the account may not show yet.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        let proved = source.tags.get(tag::PROVED).cloned().unwrap_or_else(|| now.to_string());
+        let own = source.tags.clone().into_iter().chain([(tag::PROVED.to_owned(), proved)]);
+        let own: BTreeMap<String, String> = own.collect();
+        let tags = || own.clone().into_iter().filter(|(key, _)| !key.starts_with("aws:")).collect();
         let copied = there
             .copy_image()
             .source_region(&clients.region)

@@ -29,7 +29,8 @@ impl Ec2 {
         let call = clients.leases.put_parameter().name(self.lease_name()).value(text).r#type(ParameterType::String);
         match call.overwrite(over).send().await {
             Ok(_) => Ok(true),
-            Err(error) if code(&error) == Some("ParameterAlreadyExists") => Ok(false),
+            // Somebody writes it in this very moment: it is there, or will be.
+            Err(error) if matches!(code(&error), Some("ParameterAlreadyExists" | "TooManyUpdates")) => Ok(false),
             Err(error) => Err(refused("ssm:PutParameter", error)),
         }
     }
@@ -62,7 +63,10 @@ impl Leases for Ec2 {
             if self.put_lease(wanted, false).await? {
                 return Ok(Turn::Ours);
             }
-            let Some(there) = self.lease().await? else { continue };
+            let Some(there) = self.lease().await? else {
+                self.pause(CONTEST).await?;
+                continue;
+            };
             if there.id == wanted.id {
                 return Ok(Turn::Ours);
             }
@@ -70,7 +74,10 @@ impl Leases for Ec2 {
             if standing == Standing::Held {
                 return Ok(Turn::Theirs(there));
             }
-            self.put_lease(wanted, true).await?;
+            if !self.put_lease(wanted, true).await? {
+                self.pause(CONTEST).await?;
+                continue;
+            }
             if standing == Standing::Expired {
                 self.pause(CONTEST).await?;
             }

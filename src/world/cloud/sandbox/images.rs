@@ -177,6 +177,12 @@ impl Site {
         let _images = lock(&self.root, events)?;
         remove_half_made(&self.root)?;
         self.refuse_while_used(&place, "replaced")?;
+        if let Some(there) = record(&self.root, &place)?.filter(|there| there.label.cluster != label.cluster) {
+            return Err(CloudError::Unfit {
+                missing: format!("the image {} is of the cluster {}", place.id(), there.label.cluster),
+                cure: "take another --name, or remove it: `clusterctl ami prune --sandbox --cluster NAME`".to_owned(),
+            });
+        }
         let name = Some(&host.name);
         events.began(name, Doing::Seal);
         let dir = self.host_dir(&host.name);
