@@ -267,6 +267,8 @@ pub struct FleetSpec {
     pub spot_percent: u8,
     /// How many percent stay in service while `fleet roll` replaces the others.
     pub min_healthy: u8,
+    /// Somebody else, such as Terraform, makes and removes the group and its template; here they are only looked at.
+    pub made_elsewhere: bool,
 }
 
 impl Default for FleetSpec {
@@ -280,6 +282,7 @@ impl Default for FleetSpec {
             on_demand: 0,
             spot_percent: 0,
             min_healthy: 90,
+            made_elsewhere: false,
         }
     }
 }

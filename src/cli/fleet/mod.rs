@@ -116,6 +116,11 @@ fn agreed(session: &Session, what: String, reason: String) -> Result<bool> {
 /// What `up` would make or mend of the fleet.
 pub async fn survey(session: &Session, size: Option<u16>) -> Result<Vec<ResourceStep>> {
     match (&session.spec.fleet, size) {
+        (Some(spec), Some(_)) if spec.made_elsewhere => bail!(Usage(
+            "[fleet] says that Terraform makes the fleet: set its size there, or by `clusterctl fleet scale`"
+                .to_owned()
+        )),
+        (Some(spec), None) if spec.made_elsewhere => Ok(Vec::new()),
         (Some(_), size) => Ok(fleet(session)?.survey(size).await?),
         (None, None) => Ok(Vec::new()),
         (None, Some(_)) => bail!(Usage("--fleet needs a [fleet] in the spec (docs/fleet.md)".to_owned())),

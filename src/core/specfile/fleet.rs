@@ -34,6 +34,7 @@ pub(super) fn read(file: &Section<'_>, provider: Option<Provider>) -> Option<Fle
         on_demand: value(number("on_demand", SIZES, "2"), default.on_demand),
         spot_percent: percent(number("spot_percent", 0..=100, "80"), default.spot_percent),
         min_healthy: percent(number("min_healthy", 1..=99, "90"), default.min_healthy),
+        made_elsewhere: made_elsewhere(&section),
     };
     section.refuse_unknown();
     if !section.is_there() {
@@ -44,6 +45,20 @@ pub(super) fn read(file: &Section<'_>, provider: Option<Provider>) -> Option<Fle
         section.sink.add(&section.at, "only provider = \"ec2\" has fleets", cure);
     }
     Some(fleet)
+}
+
+/// Who makes the group: clusterctl, or Terraform by the module that `render --format terraform` writes.
+fn made_elsewhere(section: &Section<'_>) -> bool {
+    let Some(given) = section.text("made_by", "terraform") else { return false };
+    match given.value.as_str() {
+        "clusterctl" => false,
+        "terraform" => true,
+        other => {
+            let message = format!("made_by in [fleet] cannot be \"{}\"", other.escape_debug());
+            section.sink.add(&given.at, message, "there are \"clusterctl\" and \"terraform\"");
+            false
+        }
+    }
 }
 
 /// min <= size <= max, as far as they are given.
@@ -127,6 +142,7 @@ mod tests {
             on_demand: 3,
             spot_percent: 80,
             min_healthy: 75,
+            made_elsewhere: false,
         };
         assert_eq!(parse(&spec(whole), "f").unwrap().fleet, Some(fleet));
         let least = parse(&spec("[fleet]\nmin = 4"), "f").unwrap().fleet.unwrap();

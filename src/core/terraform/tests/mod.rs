@@ -54,6 +54,7 @@ fn whole() -> Spec {
         on_demand: 3,
         spot_percent: 75,
         min_healthy: 80,
+        made_elsewhere: true,
     });
     spec
 }

@@ -25,6 +25,13 @@ const BATCH: usize = 500;
 
 impl Ec2 {
     pub(super) async fn destroy_all(&self, keep_data: bool, events: &Events) -> Result<Removed, CloudError> {
+        if self.fleet_elsewhere && Fleet::look(self).await?.is_some() {
+            return Err(CloudError::Unfit {
+                missing: format!("the fleet of {} is there, and [fleet] says that Terraform makes it", self.cluster),
+                cure: "`terraform destroy` first: its group would launch others in the place of what is ended here"
+                    .to_owned(),
+            });
+        }
         let mut removed = Removed::default();
         let existing: Vec<Instance> = self.instances().await?.into_iter().filter(|i| i.state.exists()).collect();
         let (ours, joined): (Vec<Instance>, Vec<Instance>) = existing.into_iter().partition(Instance::is_ours);

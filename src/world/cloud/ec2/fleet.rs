@@ -240,12 +240,6 @@ impl FoundGroup {
     }
 }
 
-/// For operators whose rights were given before there were fleets: what they cannot see is none of theirs.
-fn is_denied(error: &CloudError) -> bool {
-    const DENIED: [&str; 3] = ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"];
-    matches!(error, CloudError::Api { code: Some(code), .. } if DENIED.contains(&code.as_str()))
-}
-
 fn not_ours(kind: &str, name: &str) -> CloudError {
     CloudError::Unfit {
         missing: format!("the {kind} {name} exists and was not made for this cluster"),

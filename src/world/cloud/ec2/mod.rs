@@ -55,7 +55,10 @@ pub struct Ec2 {
     services: Vec<Service>,
     /// Where images' hosts have theirs from, which the instances' role must allow.
     secrets: Secrets,
+    /// That of ours to make.
     fleet: Option<FleetSpec>,
+    /// Somebody else makes it.
+    fleet_elsewhere: bool,
     home: PathBuf,
     events: Events,
     cancel: CancellationToken,
@@ -74,7 +77,8 @@ impl Ec2 {
             ssh: spec.ssh.clone(),
             services: spec.services.clone(),
             secrets: spec.image.secrets,
-            fleet: spec.fleet.clone(),
+            fleet: spec.fleet.clone().filter(|fleet| !fleet.made_elsewhere),
+            fleet_elsewhere: spec.fleet.as_ref().is_some_and(|fleet| fleet.made_elsewhere),
             home,
             events,
             cancel,

@@ -203,7 +203,7 @@ impl Ec2 {
     pub(super) async fn remove_scaling_group(&self) -> Result<Option<String>, CloudError> {
         let found = match self.fleet_group().await {
             Ok(found) => found.filter(|group| group.ours),
-            Err(error) if self.fleet.is_none() && super::is_denied(&error) => return Ok(None),
+            Err(error) if self.fleet.is_none() && error.is_denied() => return Ok(None),
             Err(error) => return Err(error),
         };
         let Some(group) = found else { return Ok(None) };

@@ -117,7 +117,7 @@ impl Ec2 {
             Ok(Some(found)) => found,
             // Somebody else's stays.
             Ok(None) | Err(CloudError::Unfit { .. }) => return Ok(None),
-            Err(error) if self.fleet.is_none() && super::is_denied(&error) => return Ok(None),
+            Err(error) if self.fleet.is_none() && error.is_denied() => return Ok(None),
             Err(error) => return Err(error),
         };
         let id = found.launch_template_id().unwrap_or_default();
