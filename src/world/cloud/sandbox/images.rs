@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -171,6 +172,7 @@ fn half_made(root: &Path) -> Result<Vec<PathBuf>, CloudError> {
 impl Site {
     pub fn seal(&self, id: &HostId, label: &Label, events: &Events) -> Result<ImageId, CloudError> {
         let place = Place::of(label)?;
+        let _turn = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let _cluster = self.lock(events)?;
         let host = self.by_id(id)?.ok_or_else(|| CloudError::NoSuchHost { id: id.clone() })?;
         fits(&host, label)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::host::HostDir;
@@ -35,11 +36,13 @@ pub struct Site {
     pub cluster: ClusterName,
     pub root: PathBuf,
     pub base: PathBuf,
+    /// Several images of one build take turns here, and need no word about another clusterctl.
+    pub sealing: Mutex<()>,
 }
 
 impl Site {
     pub fn new(cluster: ClusterName, root: &Path, base: PathBuf) -> Self {
-        Self { cluster, root: root.to_owned(), base }
+        Self { cluster, root: root.to_owned(), base, sealing: Mutex::default() }
     }
 
     pub fn dir(&self) -> PathBuf {
