@@ -105,9 +105,9 @@ pub async fn take(taking: Taking<'_>) -> Result<Option<Held>> {
         Ok(()) => Ok(Some(keep(&taking, lease))),
         Err(error) => match error.downcast::<CloudError>() {
             Ok(CloudError::Cancelled) => bail!(Interrupted),
-            // An account that allows no parameters, or a network that does not lead to them. What else is wrong is no
-            // reason to go on without it: it is there for just that.
-            Ok(error @ CloudError::Api { .. }) if error.is_denied() || error.is_unanswered() => {
+            // An account that allows no parameters, a network that does not lead to them, bad credentials, of which the
+            // command itself will hear and tell better. Not where many want it at once: it is there for just that.
+            Ok(error @ CloudError::Api { .. }) if !error.is_passing() => {
                 let events = taking.wait.events;
                 events.warn(None, format!("{error}: no other machine is kept from changing {} now", taking.cluster));
                 Ok(None)
@@ -141,7 +141,8 @@ async fn obtain(leases: &dyn Leases, lease: &Lease, taking: &Taking<'_>) -> Resu
         let Some(most) = wait.most else {
             bail!(
                 "{cluster} is being changed by {holder}; wait until it ends, let --lock-timeout DURATION wait, or, if it \
-                 is dead, `clusterctl lock release` (for images: `clusterctl ami build --take-over`)"
+                 is dead, `clusterctl lock release{}`",
+                if taking.command.starts_with("ami ") { " --build" } else { "" }
             );
         };
         if Instant::now() >= deadline {

@@ -1,10 +1,14 @@
+use std::sync::Arc;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::context::Session;
 use super::{Global, exit};
-use crate::ui::Question;
+use crate::core::bake::build_cluster;
+use crate::model::spec::Spec;
 use crate::ui::render::Listing;
+use crate::ui::{Format, Question};
 
 /// Show or release the lease of whoever changes the cluster just now (EC2)
 ///
@@ -14,6 +18,9 @@ use crate::ui::render::Listing;
 pub struct LockArgs {
     #[command(subcommand)]
     verb: Option<LockVerb>,
+    /// That of whoever builds the cluster's images (`ami build`, `ami prune`)
+    #[arg(long, global = true)]
+    build: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -26,8 +33,14 @@ enum LockVerb {
 
 pub async fn run(global: Global, args: LockArgs) -> Result<u8> {
     let session = Session::open(global, "lock")?;
-    let cluster = &session.spec.cluster;
-    let Some(leases) = session.cloud.leases() else {
+    let (cluster, cloud) = if args.build {
+        let spec = Spec { cluster: build_cluster(&session.spec.cluster)?, ..session.spec.clone() };
+        let cloud = session.another(&spec, &session.cancel)?;
+        (spec.cluster, cloud)
+    } else {
+        (session.spec.cluster.clone(), Arc::clone(&session.cloud))
+    };
+    let Some(leases) = cloud.leases() else {
         anyhow::bail!("hosts of provider = \"{}\" have no lease: only EC2's do", session.spec.provider.as_str());
     };
     let lease = leases.lease().await?;
@@ -47,6 +60,9 @@ pub async fn run(global: Global, args: LockArgs) -> Result<u8> {
         (LockVerb::Show | LockVerb::Release, _) => {
             if lines.is_empty() {
                 session.events.note(None, format!("nobody holds the lease on {cluster}"));
+            }
+            if lines.is_empty() && matches!(session.global.output, Format::Text) {
+                return Ok(exit::OK);
             }
             session.show(&Listing { document: "lease", lines: &lines, kept: &[] }, true)?;
         }

@@ -6,6 +6,7 @@ use super::{Global, converge, exit, fleet, imaged};
 use crate::core::{plan as planning, select};
 use crate::engine::failure;
 use crate::engine::plan::whole;
+use crate::model::ec2::tag;
 use crate::model::host::Host;
 use crate::model::plan::HostPlan;
 
@@ -38,6 +39,14 @@ pub async fn run(global: Global, args: PlanArgs) -> Result<u8> {
     let refused = !conflicts.is_empty();
     let mut notes = conflicts;
     notes.extend(planning::left_alone(existing.iter().filter(|host| host.is_baked()).count()));
+    let of_fleet = existing.iter().filter(|host| host.tags.get(tag::ORIGIN).is_some_and(|origin| origin == tag::FLEET));
+    let of_fleet = of_fleet.count();
+    if of_fleet > 0 && session.spec.fleet.is_none() {
+        notes.push(format!(
+            "the spec has no [fleet], and its group keeps {of_fleet} instances: put [fleet] back, or take it away with \
+             `clusterctl down`"
+        ));
+    }
     let is_new = |launch: &select::ToLaunch| !existing.iter().any(|host| host.name == launch.name);
     let new_server = missing.iter().any(|launch| launch.role.is_server() && is_new(launch));
     if new_server || !existing.iter().any(|host| host.role.is_server()) {

@@ -53,8 +53,8 @@ pub enum BakeError {
     )]
     Taken { name: String, role: Role },
     #[error(
-        "{cluster} is a cluster of its own (host {host}), and images are built in one of that name, which goes afterwards: \
-         take it down first, or rename one of the two"
+        "{cluster} is there (host {host}), and images are built in a cluster of that name, which goes afterwards: if it is a \
+         build of another user or state folder, wait for its end; else take it down first, or rename one of the two"
     )]
     Foreign { cluster: ClusterName, host: HostName },
     #[error(

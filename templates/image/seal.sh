@@ -79,8 +79,9 @@ logins() {
     worst=0
     while IFS= read -r home; do
         folder "$home" || continue
-        ! folder "$home/.ssh" || drop "$home"/.ssh/authorized_keys* || worst=1
-        drop "$home"/.*_history "$home/.lesshst" "$home/.viminfo" "$home/.wget-hsts" "$home/.aws" || worst=1
+        ! folder "$home/.ssh" || drop "$home"/.ssh/authorized_keys* "$home"/.ssh/id_* || worst=1
+        drop "$home"/.*_history "$home/.lesshst" "$home/.viminfo" "$home/.wget-hsts" "$home/.aws" "$home/.netrc" \
+            "$home/.git-credentials" "$home/.docker/config.json" "$home/.kube/config" "$home/.config/gcloud" || worst=1
     done <<END
 $(homes)
 END

@@ -2,9 +2,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{images, me, remove_leftovers, temporary, used};
-use crate::cli::context::Session;
+use crate::cli::context::{Held, Session};
 use crate::cli::{Global, exit};
 use crate::core::bake::{self, Sweep};
+use crate::core::names::listed;
 use crate::model::baked::Baked;
 use crate::ui::Question;
 use crate::ui::render::Listing;
@@ -29,31 +30,41 @@ pub async fn run(global: Global, args: PruneArgs) -> Result<u8> {
     let me = me(&session);
     let build_spec = temporary(&session, &[], &me)?;
     let build = session.another(&build_spec, &session.cancel)?;
-    // So that nobody makes an image meanwhile.
-    let lock = session.lock_of(&build_spec.cluster, &build, "ami prune").await?;
+    // So that nobody makes an image meanwhile. Whoever only looks takes what is under way for under way.
+    let lock = match args.dry_run {
+        true => None,
+        false => Some(session.lock_of(&build_spec.cluster, &build, "ami prune").await?),
+    };
+    let alone = lock.as_ref().is_some_and(Held::is_alone);
     let (baked, used) = tokio::try_join!(async { Ok(provided.baked().await?) }, used(&session))?;
     let (mut going, mut kept) = (Vec::new(), Vec::new());
-    let now = (!lock.is_alone()).then(jiff::Timestamp::now);
+    let now = (!alone).then(jiff::Timestamp::now);
     for (image, sweep) in bake::sweep(&baked, args.keep, &used, now) {
         match sweep {
             Sweep::Remove(why) => going.push((line(&image, &why), image)),
             Sweep::Keep(why) => kept.push(line(&image, &why)),
         }
     }
-    let lines: Vec<String> = going.iter().map(|(line, _)| line.clone()).collect();
+    let mut lines: Vec<String> = going.iter().map(|(line, _)| line.clone()).collect();
+    let hosts = build.list().await?.into_iter().filter(|host| host.state.exists());
+    let hosts: Vec<String> = hosts.map(|host| host.name.to_string()).collect();
+    if !hosts.is_empty() {
+        let said = if args.dry_run { ", unless it is under way" } else { "" };
+        lines.push(format!("all of {}, which a build left{said}: {}", build_spec.cluster, listed(&hosts)));
+    }
     if args.dry_run {
         session.show(&Listing { document: "to be removed", lines: &lines, kept: &kept }, true)?;
         return Ok(exit::OK);
     }
-    if !going.is_empty() && session.asks_before_changes() {
+    if !lines.is_empty() && session.asks_before_changes() {
         session.show_to_people(&Listing { document: "to be removed", lines: &lines, kept: &kept });
-        if !session.ui.confirm(Question::YesNo { what: "Remove these images?" })? {
+        if !session.ui.confirm(Question::YesNo { what: "Remove all that?" })? {
             session.events.note(None, "nothing was removed");
             return Ok(exit::FAILED);
         }
     }
     let mut left = Removed::default();
-    remove_leftovers(&session, build.as_ref(), &build_spec, &me, lock.is_alone(), &mut left).await?;
+    remove_leftovers(&session, build.as_ref(), &build_spec, &me, alone, &mut left).await?;
     kept.extend(left.kept);
     let mut removed: Vec<String> = left.hosts.iter().map(|host| format!("host {host} of a build")).collect();
     removed.extend(left.others);
@@ -73,7 +84,9 @@ pub async fn run(global: Global, args: PruneArgs) -> Result<u8> {
         }
     }
     session.show(&Listing { document: "removed", lines: &removed, kept: &kept }, true)?;
-    lock.remove();
+    if let Some(lock) = lock {
+        lock.remove();
+    }
     Ok(match () {
         () if session.cancel.is_cancelled() => exit::INTERRUPTED,
         () if failed => exit::FAILED,

@@ -16,6 +16,7 @@ use crate::model::fleet::FleetReport;
 use crate::model::host::Host;
 use crate::model::plan::{Plan, Reason, ResourceStep};
 use crate::model::spec::Span;
+use crate::ui::Document as _;
 use crate::world::cloud::{CloudError, Fleet};
 
 /// The fleet: nodes that an Auto Scaling group launches from an image, and replaces by itself (EC2)
@@ -140,6 +141,11 @@ pub async fn ensure(session: &Session, size: Option<u16>, wait: Span) -> Result<
     let servers = servers(session).await?;
     session.events.phase(Phase::Verify);
     let watch = watch(session, fleet, &servers, wait);
-    watch.settle(size.unwrap_or(now.wanted), &before.unwrap_or(now)).await.map_err(told)?;
-    Ok(exit::OK)
+    let settled = watch.settle(size.unwrap_or(now.wanted), &before.unwrap_or(now)).await;
+    let report = watch.report().await.map_err(told)?;
+    // The answer on stdout was the servers'; this is for people, and for a summary.
+    session.global.summary.add(report.cases());
+    settled.map_err(told)?;
+    session.events.note(None, format!("fleet {}: {} of {} well", report.name, report.well, report.wanted));
+    Ok(if report.is_well() { exit::OK } else { exit::HOSTS_FAILED })
 }

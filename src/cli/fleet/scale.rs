@@ -1,12 +1,13 @@
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::super::context::Session;
-use super::super::{Global, exit};
+use super::super::{Global, Usage, exit};
 use super::{Waiting, agreed, answer, fleet, servers, told, watch};
 use crate::core::ec2::fleet::resized;
 use crate::engine::fleet::FleetError;
 use crate::model::event::Phase;
+use crate::model::fleet::FleetFacts;
 
 /// Set the fleet's size, and wait until it is so
 ///
@@ -27,6 +28,11 @@ pub async fn run(global: Global, args: ScaleArgs) -> Result<u8> {
     let fleet = fleet(&session)?;
     let absent = || told(FleetError::Absent { cluster: session.spec.cluster.clone() });
     let facts = fleet.look().await?.ok_or_else(absent)?;
+    if args.size < facts.min || args.size > facts.max {
+        let FleetFacts { name, min, max, .. } = &facts;
+        let what = format!("the fleet {name} has from {min} to {max} instances, and not {}", args.size);
+        bail!(Usage(format!("{what}: set min and max in [fleet], and run `clusterctl up`")));
+    }
     if facts.wanted != args.size {
         let what = format!("set the size of the fleet {} from {} to {}", facts.name, facts.wanted, args.size);
         if !agreed(&session, what, resized(facts.wanted, args.size))? {

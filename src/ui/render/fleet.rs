@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::escape::plain;
 use super::super::style::{BAD, BOLD, DIM, GOOD, NONE, WARN, paint};
 use super::super::table::{Cell, Table};
+use super::junit::{Case, of_fleet};
 use super::{Document, View, envelope, sign};
 use crate::model::fleet::{FleetReport, Lifecycle, MemberStatus};
 
@@ -14,6 +15,10 @@ const LINES: usize = 20;
 impl Document for FleetReport {
     fn json(&self) -> String {
         envelope("fleet", self)
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        of_fleet(self)
     }
 
     fn text(&self, view: &View) -> String {

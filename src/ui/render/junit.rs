@@ -7,6 +7,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::super::escape;
 use crate::model::baking::{BakeReport, Fate, Made};
+use crate::model::fleet::{FleetReport, MemberStatus};
 use crate::model::name::HostName;
 use crate::model::report::{Failure, HostOutcome, HostResult, HostStatus, Proof, RunReport, StatusReport, Witness};
 
@@ -177,6 +178,21 @@ fn alive(host: &HostName, verdict: Verdict) -> Case {
 
 fn scraped(host: &HostName, job: &str, verdict: Verdict) -> Case {
     Case { group: "prometheus", name: format!("{job} of {host} is up"), verdict }
+}
+
+/// The cases of `fleet` and of `up --fleet`: each instance, by the word of EC2, Consul and Prometheus together.
+pub fn of_fleet(report: &FleetReport) -> Vec<Case> {
+    let of_all = report.problems.iter().map(|problem| Case {
+        group: "fleet",
+        name: format!("{} has what it wants", report.name),
+        verdict: Verdict::of("fleet", Some(problem)),
+    });
+    let member = |member: &MemberStatus| Case {
+        group: "fleet",
+        name: format!("{} is well", member.member.id),
+        verdict: Verdict::of("fleet", member.problem.as_deref()),
+    };
+    of_all.chain(report.members.iter().map(member)).collect()
 }
 
 /// The cases of `ami build`: each image, and what was said of the hosts that booted from them.

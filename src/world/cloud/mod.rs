@@ -74,9 +74,10 @@ impl CloudError {
         matches!(self, Self::Api { code: Some(code), .. } if cure::is_refusal(code))
     }
 
-    /// Was there no answer that says anything?
-    pub const fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Api { code: None, .. })
+    /// Has the API too much to do, or trouble of its own, which passes?
+    pub fn is_passing(&self) -> bool {
+        const WORDS: [&str; 5] = ["Throttl", "TooMany", "RequestLimit", "Unavailable", "Internal"];
+        matches!(self, Self::Api { code: Some(code), .. } if WORDS.iter().any(|word| code.contains(word)))
     }
 
     /// The same error once more: what stops all hosts is told for each of them.
