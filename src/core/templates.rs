@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every template by the name it has below `templates/`.
-pub const EMBEDDED: [(&str, &str); 30] = [
+pub const EMBEDDED: [(&str, &str); 31] = [
     ("alertmanager/alertmanager.yml", include_str!("../../templates/alertmanager/alertmanager.yml")),
     ("consul-template/consul-template.hcl", include_str!("../../templates/consul-template/consul-template.hcl")),
     ("consul-template/reload-prometheus.sh", include_str!("../../templates/consul-template/reload-prometheus.sh")),
@@ -12,6 +12,7 @@ pub const EMBEDDED: [(&str, &str); 30] = [
     ("consul/service.json", include_str!("../../templates/consul/service.json")),
     // Before those that include it.
     ("image/metadata.sh", include_str!("../../templates/image/metadata.sh")),
+    ("image/address.json", include_str!("../../templates/image/address.json")),
     ("image/boot.sh", include_str!("../../templates/image/boot.sh")),
     ("image/reap.sh", include_str!("../../templates/image/reap.sh")),
     ("join/find-leader.sh", include_str!("../../templates/join/find-leader.sh")),

@@ -6,8 +6,10 @@
 use serde_json::json;
 
 use super::consul::Joining;
-use super::place::{dir, plain_file, script_path, unit, unit_path};
+use super::context::Values;
+use super::place::{config, dir, plain_file, script_path, unit, unit_path};
 use super::{Making, RenderError};
+use crate::core::dialect::Capability;
 use crate::model::ec2::tag::{CLUSTER, LEADS};
 use crate::model::file::{HostPath, ManagedFile, Reaction};
 use crate::model::init::Init;
@@ -39,6 +41,13 @@ impl Making<'_> {
             let text = self.text("systemd/clusterctl-boot.service", vec![("boot_script", json!(script))])?;
             let file = plain_file(unit_path(UNIT), 0o644, "root", "root", text);
             self.wanted.files.push(ManagedFile { reactions: restart, ..file });
+        }
+        // Whoever judges the files has no boot.json, and Consul without an address refuses a machine that has several.
+        // boot.json always holds one where this Consul has a template for it.
+        if self.dialect.has(Capability::SockaddrTemplates) {
+            let text = self.text("image/address.json", Values::new())?;
+            let consul = unit("consul");
+            self.wanted.files.push(config("/etc/consul.d/address.json", text, "consul", &consul, Reaction::Restart));
         }
         // What it is told may stand there.
         self.wanted.dirs.push(dir("/etc/clusterctl", 0o755, "root", "root"));

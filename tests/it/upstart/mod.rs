@@ -25,7 +25,7 @@ mod host;
 
 use host::Machine;
 
-use crate::support::put_program;
+use crate::support::{eventually, put_program};
 
 const XENIAL: Version = Version::new(1, 13, 2);
 
@@ -369,6 +369,9 @@ fn up_makes_a_cluster_of_a_host_with_upstart() {
     assert_eq!(after.iter().collect::<BTreeMap<_, _>>(), kept, "{up}");
     assert_eq!(loads(), loaded + 2);
     assert!(!machine.file("etc/prometheus/prometheus.yml.candidate").exists());
-    let targets = clusterctl(&["targets"]).expect(0);
-    assert!(targets.stdout.contains("3 of 3 targets up"), "{targets}");
+    // After the last reload each is scraped anew, at a moment of its interval.
+    eventually("all are scraped", || {
+        let targets = clusterctl(&["targets"]);
+        if targets.stdout.contains("3 of 3 targets up") { Ok(()) } else { Err(targets.stdout) }
+    });
 }
