@@ -108,7 +108,7 @@ fn another_type_is_a_new_version(lab: &Lab, spec: &Path) {
 }
 
 fn sizes(lab: &Lab, spec: &Path) {
-    let refused = lab.run(spec, &["fleet", "scale", "9"]).expect(1);
+    let refused = lab.run(spec, &["fleet", "scale", "9"]).expect(64);
     assert!(refused.stderr.contains("from 0 to 5 instances, and not 9"), "{refused}");
     let late = lab.run(spec, &["fleet", "scale", "1", "--wait", "4s"]).expect(3);
     assert!(late.stderr.contains("Consul does not know it"), "{late}");
