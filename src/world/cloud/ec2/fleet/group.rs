@@ -72,12 +72,7 @@ impl Ec2 {
             let tag = sdk::Tag::builder().key(key).value(value).propagate_at_launch(false);
             tag.resource_type("auto-scaling-group").resource_id(&name).build()
         });
-        let subnets = wanted.subnets.iter().cloned().collect::<Vec<_>>().join(",");
-        let template = self.launched();
-        let (template, mix) = match &wanted.mix {
-            Some(mix) => (None, Some(mixed(mix, template))),
-            None => (Some(template), None),
-        };
+        let (template, mix) = self.launched(wanted);
         let call = self
             .clients()
             .await?
@@ -89,7 +84,7 @@ impl Ec2 {
             .min_size(wanted.min.into())
             .max_size(wanted.max.into())
             .desired_capacity(size.into())
-            .vpc_zone_identifier(subnets)
+            .vpc_zone_identifier(subnets(wanted))
             .health_check_type("EC2")
             .health_check_grace_period(GRACE)
             .capacity_rebalance(wanted.rebalance)
@@ -111,20 +106,22 @@ impl Ec2 {
         }
     }
 
-    /// The template of the fleet, in the version that is in use.
-    fn launched(&self) -> sdk::LaunchTemplateSpecification {
+    /// The template of the fleet, in the version that is in use: by itself, or within a mixed policy.
+    fn launched(
+        &self,
+        wanted: &Group,
+    ) -> (Option<sdk::LaunchTemplateSpecification>, Option<sdk::MixedInstancesPolicy>) {
         let name = self.fleet_name();
-        sdk::LaunchTemplateSpecification::builder().launch_template_name(name).version(VERSION).build()
+        let template = sdk::LaunchTemplateSpecification::builder().launch_template_name(name).version(VERSION).build();
+        match &wanted.mix {
+            Some(mix) => (None, Some(mixed(mix, template))),
+            None => (Some(template), None),
+        }
     }
 
     /// Mends all but the size, which follows only where the new bounds leave it no room.
     pub(super) async fn change_scaling_group(&self, wanted: &Group, size: u16) -> Result<(), CloudError> {
-        let subnets = wanted.subnets.iter().cloned().collect::<Vec<_>>().join(",");
-        let template = self.launched();
-        let (template, mix) = match &wanted.mix {
-            Some(mix) => (None, Some(mixed(mix, template))),
-            None => (Some(template), None),
-        };
+        let (template, mix) = self.launched(wanted);
         let call = self
             .clients()
             .await?
@@ -136,7 +133,7 @@ impl Ec2 {
             .min_size(wanted.min.into())
             .max_size(wanted.max.into())
             .desired_capacity(size.into())
-            .vpc_zone_identifier(subnets)
+            .vpc_zone_identifier(subnets(wanted))
             .capacity_rebalance(wanted.rebalance);
         let deadline = Instant::now() + SETTLE;
         loop {
@@ -245,6 +242,11 @@ impl Ec2 {
         }
         Ok(())
     }
+}
+
+/// As the API takes them: one text.
+fn subnets(wanted: &Group) -> String {
+    wanted.subnets.iter().cloned().collect::<Vec<_>>().join(",")
 }
 
 fn mixed(mix: &Mix, template: sdk::LaunchTemplateSpecification) -> sdk::MixedInstancesPolicy {
